@@ -1,1 +1,106 @@
+//! referral-svc: partners, payments and a double-entry ledger, and an outbox that tells people of them.
+//!
+//! ```text
+//! request → api (check, convert) → app (queue → batch: load → decide → write → commit) → store → PostgreSQL
+//!                                     └ referral_domain decides                      outbox → publisher ⇉ notify-svc
+//! ```
 
+mod api;
+mod app;
+mod config;
+mod store;
+mod wire;
+
+use std::{net::SocketAddr, process::ExitCode, sync::Arc};
+
+use anyhow::{Context, bail};
+use clap::Parser;
+use diesel_migrations::{EmbeddedMigrations, embed_migrations};
+use p2phub_proto::referral::v1 as pb;
+use service::{
+    database::{self, Pool},
+    server::{GrpcServer, Running},
+};
+use tokio::{sync::Notify, task::JoinHandle};
+use tokio_util::sync::CancellationToken;
+
+use app::{CommandQueue, Committer, Publisher, Rules};
+pub use config::Config;
+pub use store::clock::Clock;
+
+const MIGRATIONS: EmbeddedMigrations = embed_migrations!("../migrations/referral");
+
+/// The largest request; the largest answer is a page of 1000 partners.
+const REQUEST_BYTES_MAX: usize = 256 * 1024;
+
+/// A running service.
+pub struct Handle {
+    /// Where it listens.
+    pub local_addr: SocketAddr,
+    server: Running,
+    jobs: Vec<JoinHandle<()>>,
+}
+
+impl Handle {
+    /// Waits until the service has drained after its shutdown, or failed.
+    pub async fn finished(self) -> anyhow::Result<()> {
+        let served = self.server.task.await.context("the server's task")?;
+        for job in self.jobs {
+            job.await.context("a job's task")?;
+        }
+        served
+    }
+}
+
+/// Migrates, checks the plan, binds, and serves until `shutdown`.
+pub async fn start(config: Config, shutdown: CancellationToken) -> anyhow::Result<Handle> {
+    let (plan, methods, notify) = (config.plan()?, config.methods()?, config.notify()?);
+    let database = config.database()?;
+    database::migrate(&database, MIGRATIONS).await.context("REFERRAL_DATABASE_URL: migrating")?;
+    let pool = database::pool(&database, "referral-svc")?;
+    let mut connection = database::connect(&pool).await.context("REFERRAL_DATABASE_URL")?;
+    if !store::plans::note(&mut connection, &plan).await? {
+        bail!(
+            "PLAN_FILE: plan version {} is known with other content; a changed plan needs a new version",
+            plan.version()
+        );
+    }
+    drop(connection);
+
+    let committed = Arc::new(Notify::new());
+    let rules = Arc::new(Rules { plan, methods, clock: config.clock.clone() });
+    let (queue, committer) = Committer::new(pool.clone(), rules, committed.clone());
+    let publisher = Publisher { pool: pool.clone(), notify, committed, shutdown: shutdown.clone() };
+    let census = app::run_census(pool.clone(), config.clock.clone(), queue.clone(), shutdown.clone());
+    let server = server(&config, queue, pool.clone()).serve(config.listen, pool, shutdown).await?;
+    let jobs = vec![tokio::spawn(committer.run()), tokio::spawn(publisher.run()), tokio::spawn(census)];
+    Ok(Handle { local_addr: server.local_addr, server, jobs })
+}
+
+fn server(config: &Config, queue: CommandQueue, pool: Pool) -> GrpcServer {
+    use pb::{
+        audit_service_server::AuditServiceServer, leaderboard_service_server::LeaderboardServiceServer,
+        ledger_service_server::LedgerServiceServer, partner_service_server::PartnerServiceServer,
+        payment_service_server::PaymentServiceServer,
+    };
+    const NAMES: [&str; 5] = [
+        "p2phub.referral.v1.PartnerService",
+        "p2phub.referral.v1.PaymentService",
+        "p2phub.referral.v1.LedgerService",
+        "p2phub.referral.v1.LeaderboardService",
+        "p2phub.referral.v1.AuditService",
+    ];
+    let api = api::Api { queue, pool, clock: config.clock.clone() };
+    GrpcServer::new("referral.p2phub", &NAMES)
+        .add_service(PartnerServiceServer::new(api.clone()).max_decoding_message_size(REQUEST_BYTES_MAX))
+        .add_service(PaymentServiceServer::new(api.clone()).max_decoding_message_size(REQUEST_BYTES_MAX))
+        .add_service(LedgerServiceServer::new(api.clone()).max_decoding_message_size(REQUEST_BYTES_MAX))
+        .add_service(LeaderboardServiceServer::new(api.clone()).max_decoding_message_size(REQUEST_BYTES_MAX))
+        .add_service(AuditServiceServer::new(api).max_decoding_message_size(REQUEST_BYTES_MAX))
+}
+
+/// The whole binary: environment in, serving, exit code out.
+pub fn main() -> ExitCode {
+    let config = Config::parse();
+    service::process::run("referral-svc", async |shutdown| start(config, shutdown).await?.finished().await)
+}

@@ -1,0 +1,273 @@
+//! What can be asked for, what can come of it, and why it can be refused.
+
+use crate::{
+    commission::Commission,
+    id::{PartnerId, PaymentId},
+    partner::{Contact, Partner, Profile, ReferralCode, Standing},
+    payment::{Method, Payment, PaymentState},
+    reference::ExternalRef,
+};
+
+/// A change that somebody asks for.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Command {
+    /// Register a person.
+    RegisterPartner(RegisterPartner),
+    /// Put a root below a referrer.
+    AttachReferrer {
+        /// Whom.
+        partner_id: PartnerId,
+        /// Below the owner of this.
+        code: ReferralCode,
+    },
+    /// Change personal data.
+    UpdatePartner {
+        /// Whose.
+        partner_id: PartnerId,
+        /// To what.
+        change: ProfileChange,
+    },
+    /// Open a payment.
+    CreatePayment {
+        /// Who buys.
+        partner_id: PartnerId,
+        /// Who will say whether the money came.
+        method: Method,
+    },
+    /// Hand in a reference for review.
+    SubmitPayment {
+        /// For which payment.
+        payment_id: PaymentId,
+        /// What.
+        external_ref: ExternalRef,
+    },
+    /// Say that the money came.
+    ConfirmPayment {
+        /// For which payment.
+        payment_id: PaymentId,
+        /// Its proof; none: the one handed in.
+        external_ref: Option<ExternalRef>,
+        /// An operator's reason to accept it out of the ordinary.
+        override_reason: Option<String>,
+    },
+    /// Decline.
+    RejectPayment {
+        /// Which payment.
+        payment_id: PaymentId,
+        /// Shown to the partner.
+        reason: String,
+    },
+    /// Let the ancestors' PRO counts follow these partners' PRO; a job's command.
+    CountProMembers {
+        /// Whose PRO began or ended.
+        partner_ids: Vec<PartnerId>,
+    },
+}
+
+/// A registration.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct RegisterPartner {
+    /// The identity elsewhere.
+    pub external_id: String,
+    /// Personal data.
+    pub profile: Profile,
+    /// The inviter's, if any.
+    pub code: Option<ReferralCode>,
+    /// Codes that the new partner may get: the first that is free.
+    pub candidates: [ReferralCode; 2],
+}
+
+/// What to change about a profile; None leaves a field as it is.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct ProfileChange {
+    /// Public handle.
+    pub username: Option<String>,
+    /// Given name.
+    pub first_name: Option<String>,
+    /// Family name.
+    pub last_name: Option<String>,
+    /// BCP 47 tag.
+    pub locale: Option<String>,
+    /// All of them.
+    pub contacts: Option<Vec<Contact>>,
+}
+
+impl ProfileChange {
+    /// The profile after the change.
+    pub fn apply(self, profile: &Profile) -> Profile {
+        let old = profile.clone();
+        Profile {
+            username: self.username.unwrap_or(old.username),
+            first_name: self.first_name.unwrap_or(old.first_name),
+            last_name: self.last_name.unwrap_or(old.last_name),
+            locale: self.locale.unwrap_or(old.locale),
+            contacts: self.contacts.unwrap_or(old.contacts),
+        }
+    }
+}
+
+/// How a signup was attributed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Attribution {
+    /// To the code's owner.
+    Attributed,
+    /// No code came.
+    NoCode,
+    /// The code belongs to nobody.
+    UnknownCode,
+    /// Nothing was changed.
+    AlreadyRegistered,
+}
+
+/// A partner as callers see one.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PartnerView {
+    /// Identity and place.
+    pub partner: Partner,
+    /// What was reached.
+    pub standing: Standing,
+}
+
+/// What came of a command.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Outcome {
+    /// Of RegisterPartner.
+    Registered {
+        /// New or old.
+        view: PartnerView,
+        /// To whom it was attributed.
+        attribution: Attribution,
+    },
+    /// Of AttachReferrer.
+    Attached(PartnerView),
+    /// Of UpdatePartner.
+    Updated(PartnerView),
+    /// Of CreatePayment.
+    Opened(Payment),
+    /// Of SubmitPayment.
+    Submitted(Payment),
+    /// Of ConfirmPayment.
+    Confirmed {
+        /// As it now is.
+        payment: Payment,
+        /// By level.
+        commissions: Vec<Commission>,
+        /// Whether an earlier call had confirmed it.
+        already: bool,
+    },
+    /// Of RejectPayment.
+    Rejected(Payment),
+    /// Of CountProMembers.
+    Counted,
+}
+
+/// Why a well-formed command was refused.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum Refusal {
+    /// No such partner.
+    #[error("partner_id: no such partner")]
+    PartnerNotFound,
+    /// No such payment.
+    #[error("payment_id: no such payment")]
+    PaymentNotFound,
+    /// Nobody's code.
+    #[error("referral_code: this code belongs to nobody")]
+    ReferralCodeNotFound,
+    /// The first referrer wins.
+    #[error("the partner has a referrer already; the first one stays")]
+    ReferrerAlreadySet,
+    /// Too late.
+    #[error("a referrer can no longer be attached: the attribution window is closed")]
+    AttributionWindowClosed,
+    /// The referrer is the partner, or stands below.
+    #[error("the referrer is the partner, or stands below the partner: the tree would have a cycle")]
+    ReferralCycle,
+    /// Not open by configuration.
+    #[error("method: {} is not open for payments", .0.name())]
+    PaymentMethodClosed(Method),
+    /// Money for an expired or rejected payment.
+    #[error(
+        "the payment is {}: the reference is recorded, and an operator may confirm it with an override_reason",
+        .0.name()
+    )]
+    PaymentExpired(PaymentState),
+    /// Confirmed with another reference.
+    #[error("the payment was confirmed with another reference")]
+    PaymentAlreadyConfirmed,
+    /// Not from this state.
+    #[error("the payment is {}: {wanted}", .state.name())]
+    PaymentWrongState {
+        /// Where it stands.
+        state: PaymentState,
+        /// What would be needed.
+        wanted: &'static str,
+    },
+    /// Manual means: reviewed.
+    #[error("a manual payment is confirmed after SubmitPayment, or with an override_reason")]
+    PaymentNotSubmitted,
+    /// One reference, one payment.
+    #[error("external_ref: this reference was used for another payment")]
+    ExternalRefUsed,
+    /// Neither given nor handed in.
+    #[error("external_ref: required, since none was handed in before")]
+    ExternalRefRequired,
+}
+
+/// The class of a refusal decides the gRPC code, and whether it is remembered for the request ID.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum RefusalClass {
+    /// The request itself is wrong; never remembered.
+    InvalidArgument,
+    /// What it names does not exist.
+    NotFound,
+    /// What it wants to use is used.
+    AlreadyExists,
+    /// Not in this state.
+    FailedPrecondition,
+}
+
+impl RefusalClass {
+    /// The class of a stored reason.
+    pub fn of_reason(reason: &str) -> Option<Self> {
+        use PaymentState::Expired;
+        [
+            Refusal::PartnerNotFound,
+            Refusal::PaymentNotFound,
+            Refusal::ReferralCodeNotFound,
+            Refusal::ReferrerAlreadySet,
+            Refusal::AttributionWindowClosed,
+            Refusal::ReferralCycle,
+            Refusal::PaymentMethodClosed(Method::Trusted),
+            Refusal::PaymentExpired(Expired),
+            Refusal::PaymentAlreadyConfirmed,
+            Refusal::PaymentWrongState { state: Expired, wanted: "" },
+            Refusal::PaymentNotSubmitted,
+            Refusal::ExternalRefUsed,
+        ]
+        .iter()
+        .map(Refusal::kind)
+        .find_map(|(known, class)| (known == reason).then_some(class))
+    }
+}
+
+impl Refusal {
+    /// The stable reason and the class: the published table of refusals.
+    pub const fn kind(&self) -> (&'static str, RefusalClass) {
+        use RefusalClass::{AlreadyExists, FailedPrecondition, InvalidArgument, NotFound};
+        match self {
+            Self::PartnerNotFound => ("PARTNER_NOT_FOUND", NotFound),
+            Self::PaymentNotFound => ("PAYMENT_NOT_FOUND", NotFound),
+            Self::ReferralCodeNotFound => ("REFERRAL_CODE_NOT_FOUND", NotFound),
+            Self::ReferrerAlreadySet => ("REFERRER_ALREADY_SET", FailedPrecondition),
+            Self::AttributionWindowClosed => ("ATTRIBUTION_WINDOW_CLOSED", FailedPrecondition),
+            Self::ReferralCycle => ("REFERRAL_CYCLE", FailedPrecondition),
+            Self::PaymentMethodClosed(_) => ("PAYMENT_METHOD_CLOSED", FailedPrecondition),
+            Self::PaymentExpired(_) => ("PAYMENT_EXPIRED", FailedPrecondition),
+            Self::PaymentAlreadyConfirmed => ("PAYMENT_ALREADY_CONFIRMED", FailedPrecondition),
+            Self::PaymentWrongState { .. } => ("PAYMENT_WRONG_STATE", FailedPrecondition),
+            Self::PaymentNotSubmitted => ("PAYMENT_NOT_SUBMITTED", FailedPrecondition),
+            Self::ExternalRefUsed => ("EXTERNAL_REF_USED", AlreadyExists),
+            Self::ExternalRefRequired => ("INVALID_ARGUMENT", InvalidArgument),
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! What each ancestor earns on a sale.
+
+use chrono::{DateTime, Utc};
+
+use crate::{
+    id::{PartnerId, PaymentId, TransactionId},
+    money::Amount,
+    plan::Plan,
+};
+
+/// One ancestor's share of one payment, with the terms it was computed from.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Commission {
+    /// What paid it.
+    pub payment_id: PaymentId,
+    /// Who earned it.
+    pub earner_id: PartnerId,
+    /// 1 to 9.
+    pub level: u8,
+    /// In hundredths of a percent.
+    pub rate_bps: u16,
+    /// The plan that the rate is from.
+    pub plan_version: i32,
+    /// What the rate was applied to.
+    pub base: Amount,
+    /// The share.
+    pub amount: Amount,
+    /// The transaction that booked it.
+    pub transaction_id: TransactionId,
+    /// When it was earned.
+    pub create_time: DateTime<Utc>,
+}
+
+/// A sale's share for one ancestor, before it is booked.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Share {
+    /// Who earns it.
+    pub earner_id: PartnerId,
+    /// 1 to 9.
+    pub level: u8,
+    /// In hundredths of a percent.
+    pub rate_bps: u16,
+    /// Rounded down.
+    pub amount: Amount,
+}
+
+/// Splits `base` among `lineage`, the direct referrer first; levels that the plan pays nothing get no row.
+pub fn shares(plan: &Plan, base: Amount, lineage: &[PartnerId]) -> Vec<Share> {
+    (1..)
+        .zip(plan.rates_bps())
+        .zip(lineage)
+        .filter(|((_, rate_bps), _)| **rate_bps > 0)
+        .map(|((level, &rate_bps), &earner_id)| Share { earner_id, level, rate_bps, amount: base.share(rate_bps) })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::money::Asset;
+    use proptest::prelude::*;
+    use uuid::Uuid;
+
+    fn lineage(length: usize) -> Vec<PartnerId> {
+        (0..length).map(|n| Uuid::from_u128(n as u128 + 1).into()).collect()
+    }
+
+    #[test]
+    fn a_sale_with_nine_ancestors_pays_44_percent() {
+        let plan = Plan::built_in();
+        let paid: Vec<i64> =
+            shares(&plan, plan.pro_price(), &lineage(12)).iter().map(|share| share.amount.minor_units()).collect();
+        assert_eq!(paid, [11_700_000, 1_950_000, 1_170_000, 390_000, 390_000, 390_000, 390_000, 390_000, 390_000]);
+        assert_eq!(paid.iter().sum::<i64>(), 17_160_000);
+    }
+
+    proptest! {
+        #[test]
+        fn shares_never_exceed_the_sale_and_follow_the_lineage(units in 0..=i64::MAX, ancestors in 0..15_usize) {
+            let plan = Plan::built_in();
+            let base = Amount::new(Asset::Usdt, units).expect("not negative");
+            let lineage = lineage(ancestors);
+            let shares = shares(&plan, base, &lineage);
+            prop_assert_eq!(shares.len(), ancestors.min(9));
+            let total: i128 = shares.iter().map(|share| i128::from(share.amount.minor_units())).sum();
+            prop_assert!(total <= i128::from(units));
+            for (index, share) in shares.iter().enumerate() {
+                prop_assert_eq!(usize::from(share.level), index + 1);
+                prop_assert_eq!(share.earner_id, lineage[index]);
+            }
+        }
+    }
+}

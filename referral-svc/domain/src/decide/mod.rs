@@ -1,0 +1,104 @@
+//! Decides one command on the state that the commands before it left.
+
+mod partner;
+mod payment;
+
+use chrono::{DateTime, Utc};
+
+use crate::{
+    command::{Command, Outcome, Refusal},
+    id::IdSource,
+    payment::Method,
+    plan::Plan,
+    posting::PostingError,
+    state::{Changes, Decision, State},
+};
+
+/// What holds for a whole batch.
+pub struct Context<'a> {
+    /// The batch's one time: the database's.
+    pub now: DateTime<Utc>,
+    /// The plan in force.
+    pub plan: &'a Plan,
+    /// The methods that are open for payments.
+    pub methods: &'a [Method],
+}
+
+/// Why a command could not be decided at all: a defect, never the caller's fault.
+#[derive(Debug, thiserror::Error)]
+pub enum Undecided {
+    /// The books can't take it.
+    #[error(transparent)]
+    Posting(#[from] PostingError),
+    /// The state lacks something that its other rows promise.
+    #[error("the state lacks {0}")]
+    Incomplete(&'static str),
+    /// Every candidate is taken.
+    #[error("no referral code is free")]
+    NoCodeFree,
+}
+
+/// What a command comes to, before it is put on record.
+struct Verdict {
+    outcome: Result<Outcome, Refusal>,
+    changes: Changes,
+}
+
+impl Verdict {
+    fn done(outcome: Outcome, changes: Changes) -> Self {
+        Self { outcome: Ok(outcome), changes }
+    }
+
+    fn refused(refusal: Refusal) -> Self {
+        Self { outcome: Err(refusal), changes: Changes::default() }
+    }
+}
+
+type Result<T, E = Undecided> = std::result::Result<T, E>;
+
+/// Decides. The state is only read: applying the changes is the caller's next step.
+pub fn decide(state: &State, command: &Command, context: &Context<'_>, ids: &mut IdSource) -> Result<Decision> {
+    let (verdict, subject_id, detail) = match command {
+        Command::RegisterPartner(registration) => {
+            let verdict = partner::register(state, registration, context, ids)?;
+            let subject = match &verdict.outcome {
+                Ok(Outcome::Registered { view, .. }) => view.partner.partner_id.to_string(),
+                _ => String::new(),
+            };
+            (verdict, subject, String::new())
+        }
+        Command::AttachReferrer { partner_id, code } => {
+            (partner::attach(state, *partner_id, code, context)?, partner_id.to_string(), code.as_str().to_owned())
+        }
+        Command::UpdatePartner { partner_id, change } => {
+            (partner::update(state, *partner_id, change), partner_id.to_string(), String::new())
+        }
+        Command::CountProMembers { partner_ids } => (
+            partner::count_pro(state, partner_ids, context.now)?,
+            String::new(),
+            format!("{} partners", partner_ids.len()),
+        ),
+        Command::CreatePayment { partner_id, method } => {
+            let verdict = payment::create(state, *partner_id, *method, context, ids);
+            let subject = match &verdict.outcome {
+                Ok(Outcome::Opened(payment)) => payment.payment_id.to_string(),
+                _ => partner_id.to_string(),
+            };
+            (verdict, subject, method.name().to_owned())
+        }
+        Command::SubmitPayment { payment_id, external_ref } => (
+            payment::submit(state, *payment_id, external_ref, context),
+            payment_id.to_string(),
+            external_ref.as_str().to_owned(),
+        ),
+        Command::ConfirmPayment { payment_id, external_ref, override_reason } => (
+            payment::confirm(state, *payment_id, external_ref.as_ref(), override_reason.as_deref(), context, ids)?,
+            payment_id.to_string(),
+            override_reason.clone().unwrap_or_default(),
+        ),
+        Command::RejectPayment { payment_id, reason } => {
+            (payment::reject(state, *payment_id, reason, context), payment_id.to_string(), reason.clone())
+        }
+    };
+    Ok(Decision { outcome: verdict.outcome, changes: verdict.changes, subject_id, detail })
+}

@@ -1,0 +1,211 @@
+//! Decisions about payments: opening, review, and the sale.
+
+use super::{Context, Result, Undecided, Verdict};
+use crate::{
+    command::{Outcome, Refusal},
+    commission::{self, Commission},
+    id::{IdSource, PartnerId, PaymentId},
+    payment::{LateReference, Method, Payment, PaymentState, Progress, Success},
+    posting::{Split, Transaction},
+    reference::ExternalRef,
+    state::{About, Changes, State},
+};
+
+pub(super) fn create(
+    state: &State,
+    partner_id: PartnerId,
+    method: Method,
+    context: &Context<'_>,
+    ids: &mut IdSource,
+) -> Verdict {
+    if !state.partners.contains_key(&partner_id) {
+        return Verdict::refused(Refusal::PartnerNotFound);
+    }
+    if !context.methods.contains(&method) {
+        return Verdict::refused(Refusal::PaymentMethodClosed(method));
+    }
+    let payment = Payment {
+        payment_id: ids.make(),
+        partner_id,
+        amount: context.plan.pro_price(),
+        method,
+        plan_version: context.plan.version(),
+        create_time: context.now,
+        expire_time: context.now + context.plan.payment_window(),
+        progress: Progress::Pending,
+        late_references: Vec::new(),
+    };
+    advanced(payment, Outcome::Opened)
+}
+
+/// The payment, new or advanced, as the only change.
+fn advanced(payment: Payment, outcome: fn(Payment) -> Outcome) -> Verdict {
+    let changes = Changes { payment: Some(payment.clone()), ..Changes::default() };
+    Verdict::done(outcome(payment), changes)
+}
+
+pub(super) fn submit(
+    state: &State,
+    payment_id: PaymentId,
+    external_ref: &ExternalRef,
+    context: &Context<'_>,
+) -> Verdict {
+    let Some(payment) = state.payments.get(&payment_id) else {
+        return Verdict::refused(Refusal::PaymentNotFound);
+    };
+    match payment.state_at(context.now) {
+        PaymentState::Pending if used_by_another(state, payment_id, external_ref) => {
+            Verdict::refused(Refusal::ExternalRefUsed)
+        }
+        PaymentState::Pending => {
+            let progress = Progress::InReview { submitted: external_ref.clone() };
+            advanced(Payment { progress, ..payment.clone() }, Outcome::Submitted)
+        }
+        state @ (PaymentState::Expired | PaymentState::Rejected) => too_late(payment, state, external_ref, context),
+        state => Verdict::refused(Refusal::PaymentWrongState { state, wanted: "only a PENDING one can be submitted" }),
+    }
+}
+
+fn used_by_another(state: &State, payment_id: PaymentId, external_ref: &ExternalRef) -> bool {
+    state.used_refs.get(external_ref).is_some_and(|user| *user != payment_id)
+}
+
+/// Refused, but on record: somewhere there may be money.
+fn too_late(payment: &Payment, state: PaymentState, external_ref: &ExternalRef, context: &Context<'_>) -> Verdict {
+    let known = payment.late_references.iter().any(|late| late.external_ref == *external_ref);
+    let late_reference = (!known).then(|| LateReference {
+        payment_id: payment.payment_id,
+        external_ref: external_ref.clone(),
+        create_time: context.now,
+    });
+    Verdict { outcome: Err(Refusal::PaymentExpired(state)), changes: Changes { late_reference, ..Changes::default() } }
+}
+
+pub(super) fn confirm(
+    state: &State,
+    payment_id: PaymentId,
+    external_ref: Option<&ExternalRef>,
+    override_reason: Option<&str>,
+    context: &Context<'_>,
+    ids: &mut IdSource,
+) -> Result<Verdict> {
+    let Some(payment) = state.payments.get(&payment_id) else {
+        return Ok(Verdict::refused(Refusal::PaymentNotFound));
+    };
+    let Some(external_ref) = external_ref.or_else(|| payment.external_ref()).or_else(|| {
+        payment.late_references.first().map(|late| &late.external_ref).filter(|_| override_reason.is_some())
+    }) else {
+        return Ok(Verdict::refused(Refusal::ExternalRefRequired));
+    };
+    if let Some(success) = payment.success() {
+        if success.external_ref != *external_ref {
+            return Ok(Verdict::refused(Refusal::PaymentAlreadyConfirmed));
+        }
+        let commissions = state.commissions.get(&payment_id).cloned().unwrap_or_default();
+        let outcome = Outcome::Confirmed { payment: payment.clone(), commissions, already: true };
+        return Ok(Verdict::done(outcome, Changes::default()));
+    }
+    if used_by_another(state, payment_id, external_ref) {
+        return Ok(Verdict::refused(Refusal::ExternalRefUsed));
+    }
+    match payment.state_at(context.now) {
+        _ if override_reason.is_some() => {}
+        standing @ (PaymentState::Expired | PaymentState::Rejected) => {
+            return Ok(too_late(payment, standing, external_ref, context));
+        }
+        PaymentState::Pending if payment.method == Method::Manual => {
+            return Ok(Verdict::refused(Refusal::PaymentNotSubmitted));
+        }
+        _ => {}
+    }
+    sell(state, payment, external_ref, override_reason, context, ids)
+}
+
+/// The sale: PRO, commissions, the books, and who hears of it.
+fn sell(
+    state: &State,
+    payment: &Payment,
+    external_ref: &ExternalRef,
+    override_reason: Option<&str>,
+    context: &Context<'_>,
+    ids: &mut IdSource,
+) -> Result<Verdict> {
+    let buyer = state.partners.get(&payment.partner_id).ok_or(Undecided::Incomplete("a buyer"))?;
+    let standing = state.standings.get(&payment.partner_id).ok_or(Undecided::Incomplete("a buyer's standing"))?;
+    let shares = commission::shares(context.plan, payment.amount, &buyer.lineage);
+    let transaction = Transaction {
+        transaction_id: ids.make(),
+        payment_id: payment.payment_id,
+        create_time: context.now,
+        entries: Split::of_sale(payment.amount, &shares)?.entries(&state.accounts)?,
+    };
+    let pro_start = standing.pro_expires_at.filter(|_| standing.is_pro(context.now)).unwrap_or(context.now);
+    let pro_end = pro_start + context.plan.pro_duration();
+    let commissions: Vec<Commission> = shares
+        .iter()
+        .map(|share| Commission {
+            payment_id: payment.payment_id,
+            earner_id: share.earner_id,
+            level: share.level,
+            rate_bps: share.rate_bps,
+            plan_version: context.plan.version(),
+            base: payment.amount,
+            amount: share.amount,
+            transaction_id: transaction.transaction_id,
+            create_time: context.now,
+        })
+        .collect();
+    let name = buyer.profile.display_name();
+    let notices = state
+        .notice(payment.partner_id, About::ProWelcome { expires: pro_end })
+        .into_iter()
+        .chain(shares.iter().filter_map(|share| {
+            let about = About::Commission {
+                amount: share.amount,
+                level: share.level,
+                rate_bps: share.rate_bps,
+                name: name.to_owned(),
+            };
+            state.notice(share.earner_id, about)
+        }))
+        .collect();
+    let success = Success {
+        external_ref: external_ref.clone(),
+        confirm_time: context.now,
+        pro_start,
+        pro_end,
+        transaction_id: transaction.transaction_id,
+        override_reason: override_reason.map(str::to_owned),
+    };
+    let progress = Progress::Succeeded { submitted: payment.submitted().cloned(), success };
+    let payment = Payment { progress, ..payment.clone() };
+    let changes = Changes {
+        pro: Some((payment.partner_id, pro_end)),
+        payment: Some(payment.clone()),
+        transaction: Some(transaction),
+        commissions: commissions.clone(),
+        notices,
+        ..Changes::default()
+    };
+    Ok(Verdict::done(Outcome::Confirmed { payment, commissions, already: false }, changes))
+}
+
+pub(super) fn reject(state: &State, payment_id: PaymentId, reason: &str, context: &Context<'_>) -> Verdict {
+    let Some(payment) = state.payments.get(&payment_id) else {
+        return Verdict::refused(Refusal::PaymentNotFound);
+    };
+    let standing = payment.state_at(context.now);
+    if !matches!(standing, PaymentState::Pending | PaymentState::InReview) {
+        let wanted = "only a PENDING or IN_REVIEW one can be rejected";
+        return Verdict::refused(Refusal::PaymentWrongState { state: standing, wanted });
+    }
+    let progress = Progress::Rejected { submitted: payment.submitted().cloned(), reason: reason.to_owned() };
+    let about = About::PaymentRejected { amount: payment.amount, reason: reason.to_owned() };
+    let payment = Payment { progress, ..payment.clone() };
+    let changes = Changes {
+        notices: state.notice(payment.partner_id, about).into_iter().collect(),
+        payment: Some(payment.clone()),
+        ..Changes::default()
+    };
+    Verdict::done(Outcome::Rejected(payment), changes)
+}

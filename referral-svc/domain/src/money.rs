@@ -1,0 +1,101 @@
+//! Money: whole minor units of an asset, never a float.
+
+use serde::{Deserialize, Serialize};
+
+/// What money is counted in.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum Asset {
+    /// Tether USD, 6 decimals.
+    Usdt,
+}
+
+impl Asset {
+    /// Every asset that is known.
+    pub const ALL: [Self; 1] = [Self::Usdt];
+
+    /// The ticker.
+    pub const fn ticker(self) -> &'static str {
+        match self {
+            Self::Usdt => "USDT",
+        }
+    }
+
+    /// How many decimals a minor unit stands for.
+    pub const fn decimals(self) -> usize {
+        match self {
+            Self::Usdt => 6,
+        }
+    }
+
+    /// The asset with exactly this ticker.
+    pub fn from_ticker(ticker: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|asset| asset.ticker() == ticker)
+    }
+}
+
+/// An amount of an asset; never negative.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Amount {
+    asset: Asset,
+    minor_units: i64,
+}
+
+impl Amount {
+    /// None if `minor_units` is negative.
+    pub fn new(asset: Asset, minor_units: i64) -> Option<Self> {
+        (minor_units >= 0).then_some(Self { asset, minor_units })
+    }
+
+    /// What it is counted in.
+    pub fn asset(self) -> Asset {
+        self.asset
+    }
+
+    /// The smallest units, never negative.
+    pub fn minor_units(self) -> i64 {
+        self.minor_units
+    }
+
+    /// `rate_bps` hundredths of a percent of it, rounded down to a minor unit.
+    pub fn share(self, rate_bps: u16) -> Self {
+        let share = i128::from(self.minor_units).saturating_mul(i128::from(rate_bps)).div_euclid(10_000);
+        // A rate of up to 655.35 % of an i64 fits an i128; beyond i64 only for rates above 100 %, which no plan has.
+        Self { asset: self.asset, minor_units: i64::try_from(share).unwrap_or(i64::MAX) }
+    }
+
+    /// For people: at least two decimals, no needless zeros: "11.70", "0.000001".
+    pub fn to_decimal(self) -> String {
+        let decimals = self.asset.decimals();
+        let digits = format!("{:0>width$}", self.minor_units, width = decimals.saturating_add(1));
+        let (whole, fraction) = digits.split_at(digits.len().saturating_sub(decimals));
+        format!("{whole}.{:0<2}", fraction.trim_end_matches('0'))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn decimals_read_well() {
+        let text = |units| Amount::new(Asset::Usdt, units).expect("not negative").to_decimal();
+        assert_eq!(text(11_700_000), "11.70");
+        assert_eq!(text(390_000), "0.39");
+        assert_eq!(text(1), "0.000001");
+        assert_eq!(text(0), "0.00");
+        assert_eq!(text(1_234_567_890), "1234.56789");
+    }
+
+    proptest! {
+        #[test]
+        fn a_share_is_rounded_down_and_never_more_than_the_whole(units in 0..=i64::MAX, bps in 0_u16..=10_000) {
+            let share = Amount::new(Asset::Usdt, units).expect("not negative").share(bps).minor_units();
+            prop_assert!(share >= 0 && share <= units);
+            let exact = i128::from(units) * i128::from(bps);
+            prop_assert!(i128::from(share) * 10_000 <= exact);
+            prop_assert!((i128::from(share) + 1) * 10_000 > exact);
+        }
+    }
+}

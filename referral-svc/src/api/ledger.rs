@@ -1,0 +1,136 @@
+//! LedgerService.
+
+use p2phub_proto::referral::v1::{self as pb, ledger_service_server::LedgerService};
+use referral_domain::{
+    id::{PartnerId, TransactionId},
+    money::Asset,
+    posting::Purpose,
+};
+use service::error::Failure;
+use tonic::{Request, Response, Status};
+
+use super::{Api, existing_partner, status};
+use crate::{
+    store::{
+        check,
+        ledger::{self, EntryView},
+        partners::Key,
+    },
+    wire::{
+        fields::{self, Checked},
+        outward::timestamp,
+        page::Page,
+    },
+};
+
+#[tonic::async_trait]
+impl LedgerService for Api {
+    async fn get_balance(
+        &self,
+        request: Request<pb::GetBalanceRequest>,
+    ) -> Result<Response<pb::GetBalanceResponse>, Status> {
+        self.read(async |connection, _now| {
+            let message = request.into_inner();
+            let partner_id = fields::id("partner_id", &message.partner_id)?;
+            let asset = asset(&message.asset)?;
+            existing_partner(connection, &Key::Id(partner_id)).await?;
+            let (balance, version) = ledger::balance(connection, partner_id, asset).await?.unwrap_or_default();
+            Ok(pb::GetBalanceResponse { available: signed(asset, balance), pending: signed(asset, 0), version })
+        })
+        .await
+    }
+
+    async fn list_entries(
+        &self,
+        request: Request<pb::ListEntriesRequest>,
+    ) -> Result<Response<pb::ListEntriesResponse>, Status> {
+        self.read(async |connection, _now| {
+            let message = request.into_inner();
+            let partner_id: PartnerId = fields::id("partner_id", &message.partner_id)?;
+            let asset = asset(&message.asset)?;
+            let list = ["entries", &partner_id.to_string(), asset.ticker()];
+            let page = Page::new(message.page_size, &message.page_token, &list)?;
+            existing_partner(connection, &Key::Id(partner_id)).await?;
+            let mut entries =
+                ledger::list_entries(connection, partner_id, asset, page.after_or(i64::MAX), page.limit()).await?;
+            let next_page_token = page.cut(&mut entries, |entry| entry.version);
+            Ok(pb::ListEntriesResponse { entries: entries.iter().map(entry).collect(), next_page_token })
+        })
+        .await
+    }
+
+    async fn get_transaction(
+        &self,
+        request: Request<pb::GetTransactionRequest>,
+    ) -> Result<Response<pb::GetTransactionResponse>, Status> {
+        self.read(async |connection, _now| {
+            let transaction_id: TransactionId = fields::id("transaction_id", &request.into_inner().transaction_id)?;
+            let entries = ledger::entries_of(connection, transaction_id).await?;
+            let first =
+                entries.first().ok_or_else(|| status::not_found("TRANSACTION_NOT_FOUND", "no such transaction"))?;
+            let transaction = pb::Transaction {
+                transaction_id: transaction_id.to_string(),
+                kind: pb::TransactionKind::ProSale.into(),
+                payment_id: first.payment_id.to_string(),
+                create_time: timestamp(first.create_time),
+                entries: entries.iter().map(entry).collect(),
+            };
+            Ok(pb::GetTransactionResponse { transaction: Some(transaction) })
+        })
+        .await
+    }
+
+    async fn check_ledger(
+        &self,
+        _request: Request<pb::CheckLedgerRequest>,
+    ) -> Result<Response<pb::CheckLedgerResponse>, Status> {
+        self.read(async |connection, _now| {
+            let checks: Vec<pb::Check> = check::run(connection)
+                .await?
+                .into_iter()
+                .map(|check| pb::Check {
+                    name: check.name.to_owned(),
+                    ok: check.offenders == 0,
+                    detail: match check.offenders {
+                        0 => String::new(),
+                        offenders => format!("{offenders} wrong, for example {}", check.examples),
+                    },
+                    rows: check.rows,
+                })
+                .collect();
+            for failed in checks.iter().filter(|check| !check.ok) {
+                tracing::error!(check = failed.name, detail = failed.detail, "the books do not balance");
+            }
+            Ok(pb::CheckLedgerResponse { ok: checks.iter().all(|check| check.ok), checks })
+        })
+        .await
+    }
+}
+
+fn asset(ticker: &str) -> Checked<Asset> {
+    Asset::from_ticker(ticker).ok_or_else(|| Failure::violation("asset", "must be a known asset: USDT"))
+}
+
+fn signed(asset: Asset, minor_units: i64) -> Option<pb::Amount> {
+    Some(pb::Amount { asset: asset.ticker().to_owned(), minor_units })
+}
+
+fn entry(entry: &EntryView) -> pb::Entry {
+    let (partner_id, purpose) = match entry.purpose {
+        Purpose::PartnerAvailable(owner) => (owner.to_string(), pb::AccountPurpose::PartnerAvailable),
+        Purpose::PlatformClearing => (String::new(), pb::AccountPurpose::PlatformClearing),
+        Purpose::PlatformRevenue => (String::new(), pb::AccountPurpose::PlatformRevenue),
+    };
+    pb::Entry {
+        transaction_id: entry.transaction_id.to_string(),
+        account_id: entry.account_id.to_string(),
+        partner_id,
+        purpose: purpose.into(),
+        amount: signed(entry.asset, entry.amount),
+        balance_after: signed(entry.asset, entry.balance_after),
+        version: entry.version,
+        create_time: timestamp(entry.create_time),
+        kind: pb::TransactionKind::ProSale.into(),
+        payment_id: entry.payment_id.to_string(),
+    }
+}

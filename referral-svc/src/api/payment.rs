@@ -1,0 +1,154 @@
+//! PaymentService.
+
+use p2phub_proto::referral::v1::{self as pb, payment_service_server::PaymentService};
+use referral_domain::{
+    id::{PartnerId, PaymentId},
+    payment::PaymentState,
+};
+use service::error::Failure;
+use tonic::{Request, Response, Status};
+use uuid::Uuid;
+
+use super::{Api, existing_partner, status};
+use crate::{
+    store::{
+        ledger,
+        partners::Key,
+        payments::{self, Filter},
+    },
+    wire::{
+        fields::{self, Checked},
+        inward, outward,
+        page::Page,
+    },
+};
+
+#[tonic::async_trait]
+impl PaymentService for Api {
+    async fn create_payment(
+        &self,
+        request: Request<pb::CreatePaymentRequest>,
+    ) -> Result<Response<pb::CreatePaymentResponse>, Status> {
+        self.command(request, "CreatePayment", |message| &message.request_id, inward::create_payment).await
+    }
+
+    async fn submit_payment(
+        &self,
+        request: Request<pb::SubmitPaymentRequest>,
+    ) -> Result<Response<pb::SubmitPaymentResponse>, Status> {
+        self.command(request, "SubmitPayment", |message| &message.request_id, inward::submit_payment).await
+    }
+
+    async fn confirm_payment(
+        &self,
+        request: Request<pb::ConfirmPaymentRequest>,
+    ) -> Result<Response<pb::ConfirmPaymentResponse>, Status> {
+        self.command(request, "ConfirmPayment", |message| &message.request_id, inward::confirm_payment).await
+    }
+
+    async fn reject_payment(
+        &self,
+        request: Request<pb::RejectPaymentRequest>,
+    ) -> Result<Response<pb::RejectPaymentResponse>, Status> {
+        self.command(request, "RejectPayment", |message| &message.request_id, inward::reject_payment).await
+    }
+
+    async fn refund_payment(
+        &self,
+        _request: Request<pb::RefundPaymentRequest>,
+    ) -> Result<Response<pb::RefundPaymentResponse>, Status> {
+        Err(status::finish(Failure::unimplemented("RefundPayment")))
+    }
+
+    async fn get_payment(
+        &self,
+        request: Request<pb::GetPaymentRequest>,
+    ) -> Result<Response<pb::GetPaymentResponse>, Status> {
+        self.read(async |connection, now| {
+            let payment_id: PaymentId = fields::id("payment_id", &request.into_inner().payment_id)?;
+            let payment = payments::find(connection, payment_id)
+                .await?
+                .ok_or_else(|| status::not_found("PAYMENT_NOT_FOUND", "no such payment"))?;
+            let commissions = ledger::commissions_of(connection, &[payment_id]).await?;
+            Ok(pb::GetPaymentResponse {
+                payment: Some(outward::payment(&payment, now)),
+                commissions: commissions.iter().map(outward::commission).collect(),
+            })
+        })
+        .await
+    }
+
+    async fn list_payments(
+        &self,
+        request: Request<pb::ListPaymentsRequest>,
+    ) -> Result<Response<pb::ListPaymentsResponse>, Status> {
+        self.read(async |connection, now| {
+            let message = request.into_inner();
+            let partner_id: Option<PartnerId> = fields::optional_id("partner_id", &message.partner_id)?;
+            let list = ["payments", &message.partner_id, &message.state.to_string()];
+            let page = Page::new(message.page_size, &message.page_token, &list)?;
+            let Some(state) = state_filter(message.state)? else {
+                // Refunds are not built yet, so nothing is in this state.
+                return Ok(pb::ListPaymentsResponse::default());
+            };
+            if let Some(partner_id) = partner_id {
+                existing_partner(connection, &Key::Id(partner_id)).await?;
+            }
+            let filter = Filter { partner_id, state: state.map(|state| (state, now)) };
+            let mut payments = payments::list(connection, &filter, page.after_or(Uuid::max()), page.limit()).await?;
+            let next_page_token = page.cut(&mut payments, |payment| payment.payment_id.into());
+            let payments = payments.iter().map(|payment| outward::payment(payment, now)).collect();
+            Ok(pb::ListPaymentsResponse { payments, next_page_token })
+        })
+        .await
+    }
+
+    async fn list_commissions(
+        &self,
+        request: Request<pb::ListCommissionsRequest>,
+    ) -> Result<Response<pb::ListCommissionsResponse>, Status> {
+        self.read(async |connection, _now| {
+            let message = request.into_inner();
+            let earner_id: Option<PartnerId> = fields::optional_id("earner_id", &message.earner_id)?;
+            let payment_id: Option<PaymentId> = fields::optional_id("payment_id", &message.payment_id)?;
+            if earner_id.is_none() && payment_id.is_none() {
+                return Err(Failure::violation("earner_id", "required, unless payment_id is given").into());
+            }
+            let list = ["commissions", &message.earner_id, &message.payment_id];
+            let page = Page::new(message.page_size, &message.page_token, &list)?;
+            if let Some(earner_id) = earner_id {
+                existing_partner(connection, &Key::Id(earner_id)).await?;
+            }
+            let missing = match payment_id {
+                Some(payment_id) => payments::find(connection, payment_id).await?.is_none(),
+                None => false,
+            };
+            if missing {
+                return Err(status::not_found("PAYMENT_NOT_FOUND", "no such payment").into());
+            }
+            let after = page.after_or((Uuid::max(), i16::MAX));
+            let mut commissions =
+                ledger::list_commissions(connection, earner_id, payment_id, after, page.limit()).await?;
+            let next_page_token = page
+                .cut(&mut commissions, |commission| (commission.transaction_id.into(), i16::from(commission.level)));
+            let commissions = commissions.iter().map(outward::commission).collect();
+            Ok(pb::ListCommissionsResponse { commissions, next_page_token })
+        })
+        .await
+    }
+}
+
+/// Which state is asked for: Some(None) is any, None is one that nothing can be in yet.
+fn state_filter(state: i32) -> Checked<Option<Option<PaymentState>>> {
+    use pb::PaymentState as Asked;
+    let asked = Asked::try_from(state).map_err(|_| Failure::violation("state", "must be a PaymentState"))?;
+    Ok(match asked {
+        Asked::Unspecified => Some(None),
+        Asked::Pending => Some(Some(PaymentState::Pending)),
+        Asked::InReview => Some(Some(PaymentState::InReview)),
+        Asked::Succeeded => Some(Some(PaymentState::Succeeded)),
+        Asked::Rejected => Some(Some(PaymentState::Rejected)),
+        Asked::Expired => Some(Some(PaymentState::Expired)),
+        Asked::Refunded | Asked::PartiallyRefunded => None,
+    })
+}

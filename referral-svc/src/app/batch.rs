@@ -1,0 +1,215 @@
+//! One batch: load, decide command after command, write, commit.
+
+use std::{
+    collections::HashMap,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+};
+
+use chrono::{DateTime, Utc};
+use diesel::result::Error;
+use referral_domain::{
+    command::{Command, Outcome, RefusalClass},
+    decide::{Context, decide},
+    id::IdSource,
+    payment::Method,
+    plan::Plan,
+    state::{Decision, State},
+};
+use service::database::{self, Pool};
+use uuid::Uuid;
+
+use super::{
+    load,
+    queue::{Answer, Failed, Queued, Settled},
+    write::Written,
+};
+use crate::{
+    store::{
+        Result,
+        audit::AuditEvent,
+        clock::Clock,
+        locks::{self, Stripes},
+        outbox::OutboxEvent,
+        requests::{self, Answered, RequestKey},
+        transaction::Transaction,
+    },
+    wire::{event, outward},
+};
+
+/// What every batch is decided by.
+pub(crate) struct Rules {
+    pub(crate) plan: Plan,
+    pub(crate) methods: Vec<Method>,
+    pub(crate) clock: Clock,
+}
+
+/// Each command's answer, in the batch's order.
+pub(super) type Answers = Vec<std::result::Result<Answer, Failed>>;
+
+/// How a batch failed.
+pub(super) enum Failure {
+    /// Before COMMIT: nothing was done.
+    Before(Error),
+    /// While COMMIT was on its way: it may have been done.
+    AtCommit(Error),
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Before(error)
+    }
+}
+
+/// Commits the batch, or fails whole.
+pub(super) async fn commit(pool: &Pool, rules: &Rules, batch: &[Queued]) -> std::result::Result<Answers, Failure> {
+    let mut transaction = Transaction::begin(database::connect(pool).await?).await?;
+    match decide_and_write(&mut transaction, rules, batch).await {
+        Ok((answers, true)) => {
+            transaction.commit().await.map_err(Failure::AtCommit)?;
+            Ok(answers)
+        }
+        Ok((answers, false)) => {
+            transaction.roll_back().await?;
+            Ok(answers)
+        }
+        Err(error) => {
+            // The first error is the one to tell; a connection that can't roll back is thrown away.
+            let _ = transaction.roll_back().await;
+            Err(error.into())
+        }
+    }
+}
+
+fn key(queued: &Queued) -> Option<RequestKey> {
+    queued.request_id.map(|request_id| (queued.caller.clone(), request_id))
+}
+
+async fn decide_and_write(transaction: &mut Transaction, rules: &Rules, batch: &[Queued]) -> Result<(Answers, bool)> {
+    let tree_changes = batch.iter().any(|queued| matches!(queued.command, Command::AttachReferrer { .. }));
+    let keys: Vec<RequestKey> = batch.iter().filter_map(key).collect();
+    let mut stripes = Stripes::default();
+    for (caller, request_id) in &keys {
+        stripes.add("request_id", &[caller.as_bytes(), request_id.as_bytes()].concat());
+    }
+    load::stripes(batch.iter().map(|queued| &queued.command), &mut stripes);
+    locks::take(transaction, tree_changes, &stripes).await?;
+    let now = transaction.now(&rules.clock).await?;
+    let known = requests::load(transaction, &keys).await?;
+    let fresh = batch.iter().filter(|queued| key(queued).is_none_or(|key| !known.contains_key(&key)));
+    let state = load::state(transaction, fresh.map(|queued| &queued.command), &rules.plan).await?;
+    let mut deciding =
+        Deciding { rules, now, state, known, written: Written::default(), ids: IdSource::new(now, rand::random) };
+    let answers = batch.iter().map(|queued| deciding.answer(queued)).collect();
+    let Deciding { state, written, .. } = deciding;
+    if written.is_empty() {
+        return Ok((answers, false));
+    }
+    written.write(transaction, &state, now).await?;
+    Ok((answers, true))
+}
+
+struct Deciding<'a> {
+    rules: &'a Rules,
+    now: DateTime<Utc>,
+    state: State,
+    known: HashMap<RequestKey, Answered>,
+    written: Written,
+    ids: IdSource,
+}
+
+impl Deciding<'_> {
+    fn answer(&mut self, queued: &Queued) -> std::result::Result<Answer, Failed> {
+        if let Some(first) = key(queued).and_then(|key| self.known.get(&key)) {
+            return replay(queued, first);
+        }
+        let context = Context { now: self.now, plan: &self.rules.plan, methods: &self.rules.methods };
+        let (state, ids) = (&self.state, &mut self.ids);
+        // The state is only read, so a decision that panics leaves nothing half done.
+        let decision = catch_unwind(AssertUnwindSafe(|| decide(state, &queued.command, &context, ids)));
+        match decision {
+            Ok(Ok(decision)) => Ok(self.record(queued, decision)),
+            Ok(Err(undecided)) => {
+                tracing::error!(trace_id = queued.trace_id, method = queued.method, error = %undecided, "a command can't be decided");
+                Err(Failed::Defect)
+            }
+            Err(_panic) => {
+                tracing::error!(trace_id = queued.trace_id, method = queued.method, "a decision panicked");
+                Err(Failed::Defect)
+            }
+        }
+    }
+
+    /// Takes a decision into the state and what is to be written.
+    fn record(&mut self, queued: &Queued, decision: Decision) -> Answer {
+        let mut answer = Answer { settled: Settled::Done(Arc::from([])), replay: false, already_confirmed: false };
+        let mut outcome_name = "OK".to_owned();
+        let (refusal, body) = match decision.outcome {
+            Ok(outcome) => {
+                let body = outward::response(&outcome, self.now);
+                answer.already_confirmed = matches!(outcome, Outcome::Confirmed { already: true, .. });
+                answer.settled = Settled::Done(Arc::from(body.as_slice()));
+                (None, body)
+            }
+            Err(refusal) => {
+                let (reason, class) = refusal.kind();
+                if class == RefusalClass::InvalidArgument {
+                    answer.settled = Settled::Invalid(refusal);
+                    return answer;
+                }
+                outcome_name = reason.to_owned();
+                let message = refusal.to_string();
+                answer.settled = Settled::Refused { reason: reason.to_owned(), message: message.clone() };
+                (Some(reason.to_owned()), message.into_bytes())
+            }
+        };
+        self.state.apply(&decision.changes, &mut self.written.dirty);
+        self.written.audit.push(AuditEvent {
+            audit_event_id: self.ids.uuid(),
+            create_time: self.now,
+            actor: queued.caller.clone(),
+            action: queued.method.to_owned(),
+            subject_id: decision.subject_id,
+            outcome: outcome_name,
+            trace_id: Uuid::try_parse(&queued.trace_id).unwrap_or_default(),
+            request_id: queued.request_id,
+            detail: decision.detail,
+        });
+        if !decision.changes.notices.is_empty() {
+            self.written.outbox.push(OutboxEvent {
+                event_id: self.ids.uuid(),
+                create_time: self.now,
+                traceparent: queued.traceparent.clone(),
+                event: event::encode(&decision.changes.notices),
+            });
+        }
+        if let (Some(key), Some(request_id)) = (key(queued), queued.request_id) {
+            let first = Answered {
+                request_id,
+                caller: queued.caller.clone(),
+                method: queued.method.to_owned(),
+                fingerprint: queued.fingerprint.to_vec(),
+                refusal,
+                answer: body,
+            };
+            self.known.insert(key, first.clone());
+            self.written.requests.push(first);
+        }
+        self.written.changes.push(decision.changes);
+        answer
+    }
+}
+
+/// The first answer to a request ID, to whoever asks the same again.
+fn replay(queued: &Queued, first: &Answered) -> std::result::Result<Answer, Failed> {
+    if first.method != queued.method || first.fingerprint != queued.fingerprint {
+        return Err(Failed::RequestIdReused);
+    }
+    let settled = match &first.refusal {
+        None => Settled::Done(Arc::from(first.answer.as_slice())),
+        Some(reason) => {
+            Settled::Refused { reason: reason.clone(), message: String::from_utf8_lossy(&first.answer).into_owned() }
+        }
+    };
+    Ok(Answer { settled, replay: true, already_confirmed: false })
+}

@@ -1,0 +1,42 @@
+//! Keeps the ancestors' PRO counts up with whose PRO began or ended: a job, every few seconds.
+
+use std::time::Duration;
+
+use referral_domain::command::Command;
+use service::{database, telemetry};
+use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
+
+use super::queue::{CommandQueue, Queued};
+use crate::store::{clock::Clock, standings};
+
+const EVERY: Duration = Duration::from_secs(5);
+
+/// How many partners one command takes at most.
+const PARTNERS_MAX: i64 = 200;
+
+/// Runs until `shutdown`. Several instances may: a partner counted already is passed over.
+pub(crate) async fn run(pool: database::Pool, clock: Clock, queue: CommandQueue, shutdown: CancellationToken) {
+    while shutdown.run_until_cancelled(tokio::time::sleep(EVERY)).await.is_some() {
+        let span = tracing::debug_span!(parent: None, "count_pro_members");
+        if let Err(error) = count(&pool, &clock, &queue).instrument(span).await {
+            tracing::warn!(error = %error, "PRO members are not counted this time");
+        }
+    }
+}
+
+async fn count(pool: &database::Pool, clock: &Clock, queue: &CommandQueue) -> anyhow::Result<()> {
+    loop {
+        let partner_ids = {
+            let mut connection = database::connect(pool).await?;
+            let now = clock.now(&mut connection).await?;
+            standings::miscounted(&mut connection, now, PARTNERS_MAX).await?
+        };
+        if partner_ids.is_empty() {
+            return Ok(());
+        }
+        let command = Command::CountProMembers { partner_ids };
+        let (traceparent, trace_id) = (telemetry::current_traceparent(), telemetry::current_trace_id());
+        queue.execute(Queued::of_job(command, "CountProMembers", traceparent, trace_id)).await?;
+    }
+}

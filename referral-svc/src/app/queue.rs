@@ -1,0 +1,118 @@
+//! Where commands wait, in memory and bounded, for the committer.
+
+use std::sync::Arc;
+
+use referral_domain::command::{Command, Refusal};
+use sha2::{Digest, Sha256};
+use tokio::sync::{mpsc, oneshot};
+use uuid::Uuid;
+
+/// How many commands may wait; beyond that, callers are told to come back.
+const WAITING_MAX: usize = 4096;
+
+/// One command with all that its commit needs to know of the call.
+pub(crate) struct Queued {
+    pub(crate) command: Command,
+    pub(crate) method: &'static str,
+    pub(crate) caller: String,
+    /// None for the service's own jobs, which need no idempotency.
+    pub(crate) request_id: Option<Uuid>,
+    /// Of the request's content: the same ID with another content is refused.
+    pub(crate) fingerprint: [u8; 32],
+    pub(crate) trace_id: String,
+    pub(crate) traceparent: String,
+}
+
+/// What equal requests have in common: method and content.
+pub(crate) fn fingerprint(method: &str, content: &[u8]) -> [u8; 32] {
+    Sha256::new().chain_update(method).chain_update([0]).chain_update(content).finalize().into()
+}
+
+impl Queued {
+    /// A command of one of the service's own jobs.
+    pub(crate) fn of_job(command: Command, method: &'static str, traceparent: String, trace_id: String) -> Self {
+        let caller = "referral-svc".to_owned();
+        Self { command, method, caller, request_id: None, fingerprint: [0; 32], trace_id, traceparent }
+    }
+
+    /// A caller's command.
+    pub(crate) fn of_call(
+        command: Command,
+        method: &'static str,
+        request_id: Uuid,
+        content: &[u8],
+        call: service::call::CallContext,
+    ) -> Self {
+        Self {
+            command,
+            method,
+            caller: call.caller,
+            request_id: Some(request_id),
+            fingerprint: fingerprint(method, content),
+            trace_id: call.trace_id,
+            traceparent: call.traceparent,
+        }
+    }
+}
+
+/// What a command came to.
+#[derive(Clone, Debug)]
+pub(crate) enum Settled {
+    /// The encoded response message.
+    Done(Arc<[u8]>),
+    /// Refused: the stable reason, and a text for people.
+    Refused { reason: String, message: String },
+    /// Refused as bad input, which is never remembered.
+    Invalid(Refusal),
+}
+
+/// An answer, known to be committed.
+#[derive(Clone, Debug)]
+pub(crate) struct Answer {
+    pub(crate) settled: Settled,
+    /// The first answer once more, for the same request ID.
+    pub(crate) replay: bool,
+    /// ConfirmPayment found the payment confirmed with the same reference.
+    pub(crate) already_confirmed: bool,
+}
+
+/// Why there is no answer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub(crate) enum Failed {
+    #[error("too many commands are waiting")]
+    Full,
+    #[error("the database is away; nothing was done")]
+    Unavailable,
+    #[error("the request ID was used for another request")]
+    RequestIdReused,
+    #[error("the commit's outcome is unknown")]
+    OutcomeUnknown,
+    #[error("a defect")]
+    Defect,
+}
+
+pub(super) type Waiting = (Queued, oneshot::Sender<Result<Answer, Failed>>);
+
+/// The callers' end.
+#[derive(Clone)]
+pub(crate) struct CommandQueue {
+    sender: mpsc::Sender<Waiting>,
+}
+
+impl CommandQueue {
+    pub(super) fn new() -> (Self, mpsc::Receiver<Waiting>) {
+        let (sender, receiver) = mpsc::channel(WAITING_MAX);
+        (Self { sender }, receiver)
+    }
+
+    /// Waits for the command's commit, and answers with its own outcome.
+    pub(crate) async fn execute(&self, queued: Queued) -> Result<Answer, Failed> {
+        let (reply, answer) = oneshot::channel();
+        self.sender.try_send((queued, reply)).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => Failed::Full,
+            mpsc::error::TrySendError::Closed(_) => Failed::Unavailable,
+        })?;
+        // The committer answers everyone; only its own death drops the sender, at whatever point that was.
+        answer.await.unwrap_or(Err(Failed::OutcomeUnknown))
+    }
+}

@@ -1,0 +1,96 @@
+//! Writes what a batch decided, each table in one statement, in the fixed order.
+
+use chrono::{DateTime, Utc};
+use referral_domain::state::{Changes, Dirty, State};
+
+use crate::store::{
+    Result,
+    audit::{self, AuditEvent},
+    ledger,
+    outbox::{self, OutboxEvent},
+    partners, payments,
+    requests::{self, Answered},
+    standings,
+    transaction::Transaction,
+    xp_awards,
+};
+
+/// All that a batch leaves behind.
+#[derive(Default)]
+pub(super) struct Written {
+    pub(super) changes: Vec<Changes>,
+    pub(super) dirty: Dirty,
+    pub(super) audit: Vec<AuditEvent>,
+    pub(super) outbox: Vec<OutboxEvent>,
+    pub(super) requests: Vec<Answered>,
+}
+
+/// Runs a set-based write, unless there is nothing to write.
+macro_rules! write_all {
+    ($transaction:ident, $write:path, $rows:expr) => {
+        let rows: Vec<_> = $rows.collect();
+        if !rows.is_empty() {
+            $write($transaction, &rows).await?;
+        }
+    };
+}
+
+impl Written {
+    /// Whether the batch changes nothing at all.
+    pub(super) fn is_empty(&self) -> bool {
+        self.changes.is_empty() && self.audit.is_empty() && self.requests.is_empty()
+    }
+
+    pub(super) async fn write(&self, transaction: &mut Transaction, state: &State, now: DateTime<Utc>) -> Result<()> {
+        let new_partners = || self.changes.iter().filter_map(|changes| changes.new_partner.as_ref());
+        let new_ids: Vec<_> = new_partners().map(|partner| partner.partner_id).collect();
+        let changed_payments = &self.dirty.payments;
+        let new_payment_ids: Vec<_> = self
+            .changes
+            .iter()
+            .filter_map(|changes| changes.payment.as_ref())
+            .map(|payment| payment.payment_id)
+            .filter(|id| !changed_payments.contains(id))
+            .collect();
+        write_all!(transaction, payments::insert, new_payment_ids.iter().filter_map(|id| state.payments.get(id)));
+        write_all!(transaction, payments::update, changed_payments.iter().filter_map(|id| state.payments.get(id)));
+        write_all!(
+            transaction,
+            payments::insert_late,
+            self.changes.iter().filter_map(|changes| changes.late_reference.as_ref())
+        );
+        write_all!(transaction, partners::insert, new_partners());
+        write_all!(
+            transaction,
+            partners::update_profiles,
+            self.dirty.profiles.iter().filter_map(|id| state.partners.get(id))
+        );
+        for attached in self.changes.iter().filter_map(|changes| changes.attached.as_ref()) {
+            partners::attach(transaction, attached).await?;
+        }
+        let standing = |id| state.standings.get(id).map(|standing| (*id, standing));
+        write_all!(transaction, standings::insert, new_ids.iter().filter_map(standing));
+        write_all!(
+            transaction,
+            standings::update,
+            self.dirty.standings.iter().filter(|id| !new_ids.contains(id)).filter_map(standing)
+        );
+        write_all!(transaction, xp_awards::insert, self.changes.iter().flat_map(|changes| &changes.awards));
+        write_all!(transaction, ledger::post, self.changes.iter().filter_map(|changes| changes.transaction.as_ref()));
+        write_all!(
+            transaction,
+            ledger::insert_commissions,
+            self.changes.iter().flat_map(|changes| &changes.commissions)
+        );
+        if !self.audit.is_empty() {
+            audit::insert(transaction, &self.audit).await?;
+        }
+        if !self.outbox.is_empty() {
+            outbox::insert(transaction, &self.outbox).await?;
+        }
+        if !self.requests.is_empty() {
+            requests::insert(transaction, &self.requests, now).await?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,96 @@
+//! Configuration: one environment variable a field, checked before anything starts.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use anyhow::{Context, bail};
+use clap::Parser;
+use referral_domain::{payment::Method, plan::Plan};
+use service::database::DatabaseConfig;
+use tonic::transport::Endpoint;
+
+use crate::store::clock::Clock;
+
+/// P2PHub's referral service: partners, payments and the ledger, over gRPC.
+#[derive(Parser, Clone)]
+#[command(name = "referral-svc", version, after_help = service::telemetry::ENVIRONMENT_HELP)]
+pub struct Config {
+    /// Where to listen for gRPC.
+    #[arg(long, env = "REFERRAL_LISTEN", default_value = "127.0.0.1:50051", value_name = "ADDRESS:PORT")]
+    pub listen: SocketAddr,
+    /// The service's own database, as the role that serves: postgres://user@host:port/name. Required.
+    #[arg(long, env = "REFERRAL_DATABASE_URL", hide_env_values = true, value_name = "URL")]
+    pub database_url: Option<String>,
+    /// The same database, as the role that migrates. [default: REFERRAL_DATABASE_URL]
+    #[arg(long, env = "REFERRAL_MIGRATION_URL", hide_env_values = true, value_name = "URL")]
+    pub migration_url: Option<String>,
+    /// How many database connections at most.
+    #[arg(long, env = "REFERRAL_POOL_SIZE", default_value_t = 16, value_parser = pool_size, value_name = "N")]
+    pub pool_size: usize,
+    /// Where notify-svc listens.
+    #[arg(long, env = "NOTIFY_URL", default_value = "http://127.0.0.1:50052", value_name = "URL")]
+    pub notify_url: String,
+    /// A JSON file with the plan: rates, XP, price, durations. [default: the built-in plan]
+    #[arg(long, env = "PLAN_FILE", value_name = "FILE")]
+    pub plan_file: Option<PathBuf>,
+    /// Which payment methods are open, separated by commas: trusted, manual.
+    #[arg(long, env = "PAYMENT_METHODS", default_value = "manual", value_name = "METHODS")]
+    pub payment_methods: String,
+    /// Shifts the time, for tests.
+    #[arg(skip)]
+    pub clock: Clock,
+}
+
+fn pool_size(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|size| (4..=1000).contains(size)).ok_or_else(|| "must be 4 to 1000".to_owned())
+}
+
+impl Config {
+    /// The defaults, with a database; then fields are set.
+    pub fn new(database_url: impl Into<String>) -> Self {
+        let mut config = Self::parse_from(["referral-svc"]);
+        config.database_url = Some(database_url.into());
+        config
+    }
+
+    pub(crate) fn database(&self) -> anyhow::Result<DatabaseConfig> {
+        let url = self.database_url.clone().filter(|url| !url.is_empty());
+        Ok(DatabaseConfig {
+            url: url.context("REFERRAL_DATABASE_URL is not set: the service needs a PostgreSQL database of its own")?,
+            migration_url: self.migration_url.clone().filter(|url| !url.is_empty()),
+            pool_size: self.pool_size,
+        })
+    }
+
+    pub(crate) fn plan(&self) -> anyhow::Result<Plan> {
+        let Some(file) = &self.plan_file else {
+            return Ok(Plan::built_in());
+        };
+        let name = file.display();
+        let json = std::fs::read_to_string(file).with_context(|| format!("PLAN_FILE: can't read {name}"))?;
+        Plan::from_json(&json).with_context(|| format!("PLAN_FILE: {name}"))
+    }
+
+    pub(crate) fn methods(&self) -> anyhow::Result<Vec<Method>> {
+        let names = self.payment_methods.split(',').map(str::trim).filter(|name| !name.is_empty());
+        names
+            .map(|name| match Method::from_name(name) {
+                Some(Method::Ton) => bail!("PAYMENT_METHODS: ton has no verifier yet"),
+                Some(method) => Ok(method),
+                None => bail!("PAYMENT_METHODS: {name:?} is not one of trusted, manual"),
+            })
+            .collect()
+    }
+
+    pub(crate) fn notify(&self) -> anyhow::Result<Endpoint> {
+        let endpoint = Endpoint::from_shared(self.notify_url.clone())
+            .ok()
+            .filter(|endpoint| endpoint.uri().scheme().is_some())
+            .context("NOTIFY_URL: must be an http or https URL")?;
+        let patience = std::time::Duration::from_secs(5);
+        Ok(endpoint
+            .connect_timeout(patience)
+            .http2_keep_alive_interval(patience)
+            .keep_alive_timeout(patience)
+            .keep_alive_while_idle(true))
+    }
+}

@@ -1,0 +1,313 @@
+//! The ledger's tables: accounts, transactions, entries, and the commissions that they book.
+
+use std::collections::HashMap;
+
+use chrono::{DateTime, Utc};
+use diesel::{
+    BoolExpressionMethods, ExpressionMethods, JoinOnDsl, OptionalExtension, QueryDsl, Queryable, QueryableByName,
+    Selectable, SelectableHelper,
+    sql_types::{Array, BigInt, Integer, Nullable, SmallInt, Text, Timestamptz, Uuid as SqlUuid},
+};
+use diesel_async::{AsyncPgConnection, RunQueryDsl};
+use referral_domain::{
+    commission::Commission,
+    id::{PartnerId, PaymentId, TransactionId},
+    money::Asset,
+    posting::{Account, AccountKey, Purpose, Transaction as Posted},
+};
+use uuid::Uuid;
+
+use super::{
+    Result, impossible,
+    partners::uuids,
+    payments::amount,
+    schema::{accounts, commissions, ledger_entries, ledger_transactions},
+    sql::Sql,
+    transaction::Transaction,
+};
+
+const AVAILABLE: &str = "PARTNER_AVAILABLE";
+const CLEARING: &str = "PLATFORM_CLEARING";
+const REVENUE: &str = "PLATFORM_REVENUE";
+
+fn columns(purpose: Purpose) -> (&'static str, Option<Uuid>) {
+    match purpose {
+        Purpose::PartnerAvailable(owner) => (AVAILABLE, Some(owner.into())),
+        Purpose::PlatformClearing => (CLEARING, None),
+        Purpose::PlatformRevenue => (REVENUE, None),
+    }
+}
+
+fn purpose(name: &str, owner_id: Option<Uuid>) -> Result<Purpose> {
+    match (name, owner_id) {
+        (AVAILABLE, Some(owner)) => Ok(Purpose::PartnerAvailable(owner.into())),
+        (CLEARING, None) => Ok(Purpose::PlatformClearing),
+        (REVENUE, None) => Ok(Purpose::PlatformRevenue),
+        _ => Err(impossible("an account's purpose")),
+    }
+}
+
+#[derive(Queryable, QueryableByName, Selectable)]
+#[diesel(table_name = accounts)]
+struct AccountRow {
+    account_id: i64,
+    purpose: String,
+    owner_id: Option<Uuid>,
+    asset: String,
+    balance: i64,
+    version: i64,
+}
+
+/// Opens what is missing, locks, and loads.
+pub(crate) async fn open_accounts(
+    transaction: &mut Transaction,
+    keys: &[AccountKey],
+) -> Result<HashMap<AccountKey, Account>> {
+    let columns: Vec<_> = keys.iter().map(|key| columns(key.purpose)).collect();
+    let rows: Vec<AccountRow> = Sql::new("SELECT * FROM open_accounts({}, {}, {})")
+        .bind::<Array<Text>, _>(columns.iter().map(|columns| columns.0).collect::<Vec<_>>())
+        .bind::<Array<Nullable<SqlUuid>>, _>(columns.iter().map(|columns| columns.1).collect::<Vec<_>>())
+        .bind::<Array<Text>, _>(keys.iter().map(|key| key.asset.ticker()).collect::<Vec<_>>())
+        .load(transaction.connection())
+        .await?;
+    rows.into_iter()
+        .map(|row| {
+            let asset = Asset::from_ticker(&row.asset).ok_or_else(|| impossible("an account's asset"))?;
+            let key = AccountKey { purpose: purpose(&row.purpose, row.owner_id)?, asset };
+            Ok((key, Account { account_id: row.account_id, balance: row.balance, version: row.version }))
+        })
+        .collect()
+}
+
+/// Books transactions. The database checks each, and carries the balances on.
+pub(crate) async fn post(transaction: &mut Transaction, posted: &[&Posted]) -> Result<()> {
+    let connection = transaction.connection();
+    Sql::new(
+        "INSERT INTO ledger_transactions (transaction_id, payment_id, create_time, kind)
+         SELECT n.*, 'PRO_SALE' FROM unnest({}, {}, {}) AS n",
+    )
+    .bind::<Array<SqlUuid>, _>(uuids(posted.iter().map(|posted| posted.transaction_id)))
+    .bind::<Array<SqlUuid>, _>(uuids(posted.iter().map(|posted| posted.payment_id)))
+    .bind::<Array<Timestamptz>, _>(posted.iter().map(|posted| posted.create_time).collect::<Vec<_>>())
+    .execute(connection)
+    .await?;
+    let entries = || posted.iter().flat_map(|posted| &posted.entries);
+    Sql::new(
+        "INSERT INTO ledger_entries (transaction_id, account_id, version, amount, balance_after)
+         SELECT * FROM unnest({}, {}, {}, {}, {})",
+    )
+    .bind::<Array<SqlUuid>, _>(uuids(
+        posted.iter().flat_map(|posted| posted.entries.iter().map(|_| posted.transaction_id)),
+    ))
+    .bind::<Array<BigInt>, _>(entries().map(|entry| entry.account_id).collect::<Vec<_>>())
+    .bind::<Array<BigInt>, _>(entries().map(|entry| entry.version).collect::<Vec<_>>())
+    .bind::<Array<BigInt>, _>(entries().map(|entry| entry.amount).collect::<Vec<_>>())
+    .bind::<Array<BigInt>, _>(entries().map(|entry| entry.balance_after).collect::<Vec<_>>())
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+#[derive(Queryable, QueryableByName, Selectable)]
+#[diesel(table_name = commissions)]
+struct CommissionRow {
+    payment_id: Uuid,
+    level: i16,
+    earner_id: Uuid,
+    rate_bps: i32,
+    plan_version: i32,
+    asset: String,
+    base: i64,
+    amount: i64,
+    transaction_id: Uuid,
+    create_time: DateTime<Utc>,
+}
+
+impl TryFrom<CommissionRow> for Commission {
+    type Error = diesel::result::Error;
+
+    fn try_from(row: CommissionRow) -> Result<Self> {
+        Ok(Self {
+            payment_id: row.payment_id.into(),
+            earner_id: row.earner_id.into(),
+            level: u8::try_from(row.level).map_err(|_| impossible("a commission's level"))?,
+            rate_bps: u16::try_from(row.rate_bps).map_err(|_| impossible("a commission's rate"))?,
+            plan_version: row.plan_version,
+            base: amount(&row.asset, row.base)?,
+            amount: amount(&row.asset, row.amount)?,
+            transaction_id: row.transaction_id.into(),
+            create_time: row.create_time,
+        })
+    }
+}
+
+pub(crate) async fn insert_commissions(transaction: &mut Transaction, rows: &[&Commission]) -> Result<()> {
+    Sql::new(
+        "INSERT INTO commissions (payment_id, level, earner_id, rate_bps, plan_version, asset, base, amount,
+             transaction_id, create_time)
+         SELECT * FROM unnest({}, {}, {}, {}, {}, {}, {}, {}, {}, {})",
+    )
+    .bind::<Array<SqlUuid>, _>(uuids(rows.iter().map(|row| row.payment_id)))
+    .bind::<Array<SmallInt>, _>(rows.iter().map(|row| i16::from(row.level)).collect::<Vec<_>>())
+    .bind::<Array<SqlUuid>, _>(uuids(rows.iter().map(|row| row.earner_id)))
+    .bind::<Array<Integer>, _>(rows.iter().map(|row| i32::from(row.rate_bps)).collect::<Vec<_>>())
+    .bind::<Array<Integer>, _>(rows.iter().map(|row| row.plan_version).collect::<Vec<_>>())
+    .bind::<Array<Text>, _>(rows.iter().map(|row| row.base.asset().ticker()).collect::<Vec<_>>())
+    .bind::<Array<BigInt>, _>(rows.iter().map(|row| row.base.minor_units()).collect::<Vec<_>>())
+    .bind::<Array<BigInt>, _>(rows.iter().map(|row| row.amount.minor_units()).collect::<Vec<_>>())
+    .bind::<Array<SqlUuid>, _>(uuids(rows.iter().map(|row| row.transaction_id)))
+    .bind::<Array<Timestamptz>, _>(rows.iter().map(|row| row.create_time).collect::<Vec<_>>())
+    .execute(transaction.connection())
+    .await?;
+    Ok(())
+}
+
+/// The commissions of payments, by payment and level.
+pub(crate) async fn commissions_of(
+    connection: &mut AsyncPgConnection,
+    payments: &[PaymentId],
+) -> Result<Vec<Commission>> {
+    let rows: Vec<CommissionRow> = commissions::table
+        .filter(commissions::payment_id.eq_any(uuids(payments.iter().copied())))
+        .order((commissions::payment_id, commissions::level))
+        .select(CommissionRow::as_select())
+        .load(connection)
+        .await?;
+    rows.into_iter().map(TryInto::try_into).collect()
+}
+
+/// The same, for a batch that is being decided.
+pub(crate) async fn load_commissions(transaction: &mut Transaction, payments: &[PaymentId]) -> Result<Vec<Commission>> {
+    commissions_of(transaction.connection(), payments).await
+}
+
+/// Where a page of commissions ended: newest sale first, then by level.
+pub(crate) type AfterCommission = (Uuid, i16);
+
+pub(crate) async fn list_commissions(
+    connection: &mut AsyncPgConnection,
+    earner_id: Option<PartnerId>,
+    payment_id: Option<PaymentId>,
+    after: AfterCommission,
+    limit: i64,
+) -> Result<Vec<Commission>> {
+    let mut query = commissions::table
+        .filter(
+            commissions::transaction_id
+                .lt(after.0)
+                .or(commissions::transaction_id.eq(after.0).and(commissions::level.gt(after.1))),
+        )
+        .order((commissions::transaction_id.desc(), commissions::level))
+        .limit(limit)
+        .select(CommissionRow::as_select())
+        .into_boxed();
+    if let Some(earner_id) = earner_id {
+        query = query.filter(commissions::earner_id.eq(Uuid::from(earner_id)));
+    }
+    if let Some(payment_id) = payment_id {
+        query = query.filter(commissions::payment_id.eq(Uuid::from(payment_id)));
+    }
+    let rows: Vec<CommissionRow> = query.load(connection).await?;
+    rows.into_iter().map(TryInto::try_into).collect()
+}
+
+/// Balance and version of a partner's account; None where nothing was ever booked.
+pub(crate) async fn balance(
+    connection: &mut AsyncPgConnection,
+    partner_id: PartnerId,
+    asset: Asset,
+) -> Result<Option<(i64, i64)>> {
+    accounts::table
+        .filter(accounts::purpose.eq(AVAILABLE))
+        .filter(accounts::owner_id.eq(Uuid::from(partner_id)))
+        .filter(accounts::asset.eq(asset.ticker()))
+        .select((accounts::balance, accounts::version))
+        .first(connection)
+        .await
+        .optional()
+}
+
+/// An entry with its account and transaction.
+pub(crate) struct EntryView {
+    pub(crate) purpose: Purpose,
+    pub(crate) asset: Asset,
+    pub(crate) account_id: i64,
+    pub(crate) version: i64,
+    pub(crate) amount: i64,
+    pub(crate) balance_after: i64,
+    pub(crate) transaction_id: TransactionId,
+    pub(crate) payment_id: PaymentId,
+    pub(crate) create_time: DateTime<Utc>,
+}
+
+type EntryColumns = (i64, i64, i64, i64, Uuid, String, Option<Uuid>, String, Uuid, DateTime<Utc>);
+
+fn entry_view(row: EntryColumns) -> Result<EntryView> {
+    let (account_id, version, amount, balance_after, transaction_id, name, owner, asset, payment_id, create_time) = row;
+    Ok(EntryView {
+        purpose: purpose(&name, owner)?,
+        asset: Asset::from_ticker(&asset).ok_or_else(|| impossible("an account's asset"))?,
+        account_id,
+        version,
+        amount,
+        balance_after,
+        transaction_id: transaction_id.into(),
+        payment_id: payment_id.into(),
+        create_time,
+    })
+}
+
+macro_rules! entries {
+    () => {
+        ledger_entries::table
+            .inner_join(accounts::table.on(accounts::account_id.eq(ledger_entries::account_id)))
+            .inner_join(
+                ledger_transactions::table.on(ledger_transactions::transaction_id.eq(ledger_entries::transaction_id)),
+            )
+            .select((
+                ledger_entries::account_id,
+                ledger_entries::version,
+                ledger_entries::amount,
+                ledger_entries::balance_after,
+                ledger_entries::transaction_id,
+                accounts::purpose,
+                accounts::owner_id,
+                accounts::asset,
+                ledger_transactions::payment_id,
+                ledger_transactions::create_time,
+            ))
+    };
+}
+
+/// A partner's entries below a version, newest first.
+pub(crate) async fn list_entries(
+    connection: &mut AsyncPgConnection,
+    partner_id: PartnerId,
+    asset: Asset,
+    before: i64,
+    limit: i64,
+) -> Result<Vec<EntryView>> {
+    let rows: Vec<EntryColumns> = entries!()
+        .filter(accounts::purpose.eq(AVAILABLE))
+        .filter(accounts::owner_id.eq(Uuid::from(partner_id)))
+        .filter(accounts::asset.eq(asset.ticker()))
+        .filter(ledger_entries::version.lt(before))
+        .order(ledger_entries::version.desc())
+        .limit(limit)
+        .load(connection)
+        .await?;
+    rows.into_iter().map(entry_view).collect()
+}
+
+/// A transaction's entries: debits first. Empty if there is no such transaction.
+pub(crate) async fn entries_of(
+    connection: &mut AsyncPgConnection,
+    transaction_id: TransactionId,
+) -> Result<Vec<EntryView>> {
+    let rows: Vec<EntryColumns> = entries!()
+        .filter(ledger_entries::transaction_id.eq(Uuid::from(transaction_id)))
+        .order((ledger_entries::amount, ledger_entries::account_id))
+        .load(connection)
+        .await?;
+    rows.into_iter().map(entry_view).collect()
+}

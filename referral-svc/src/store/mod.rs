@@ -1,0 +1,28 @@
+//! Everything that knows the SQL schema: rows to domain types, and back in sets. Diesel only.
+
+pub(crate) mod audit;
+pub(crate) mod check;
+pub(crate) mod clock;
+pub(crate) mod leaderboard;
+pub(crate) mod ledger;
+pub(crate) mod locks;
+pub(crate) mod outbox;
+pub(crate) mod partners;
+pub(crate) mod payments;
+pub(crate) mod plans;
+pub(crate) mod requests;
+mod schema;
+mod sql;
+pub(crate) mod standings;
+pub(crate) mod transaction;
+pub(crate) mod xp_awards;
+
+use diesel::result::Error;
+
+/// A query's result.
+pub(crate) type Result<T> = std::result::Result<T, Error>;
+
+/// A row that the schema should have refused: a defect, said so.
+fn impossible(what: &'static str) -> Error {
+    Error::DeserializationError(what.into())
+}

@@ -1,0 +1,157 @@
+//! The tables that the query builder reads.
+
+diesel::table! {
+    partners (partner_id) {
+        partner_id -> Uuid,
+        external_id -> Text,
+        referral_code -> Text,
+        referrer_id -> Nullable<Uuid>,
+        depth -> Integer,
+        lineage -> Array<Uuid>,
+        username -> Text,
+        first_name -> Text,
+        last_name -> Text,
+        locale -> Text,
+        contacts -> Jsonb,
+        create_time -> Timestamptz,
+    }
+}
+
+diesel::table! {
+    standings (partner_id) {
+        partner_id -> Uuid,
+        xp -> BigInt,
+        members -> Array<BigInt>,
+        pro_members -> Array<BigInt>,
+        counted_as_pro -> Bool,
+        pro_expires_at -> Nullable<Timestamptz>,
+    }
+}
+
+diesel::table! {
+    xp_awards (partner_id, source_partner_id) {
+        partner_id -> Uuid,
+        source_partner_id -> Uuid,
+        level -> SmallInt,
+        multiplier -> Integer,
+        xp -> BigInt,
+        create_time -> Timestamptz,
+    }
+}
+
+diesel::table! {
+    payments (payment_id) {
+        payment_id -> Uuid,
+        partner_id -> Uuid,
+        asset -> Text,
+        amount -> BigInt,
+        method -> Text,
+        plan_version -> Integer,
+        state -> Text,
+        create_time -> Timestamptz,
+        expire_time -> Timestamptz,
+        submitted_ref -> Nullable<Text>,
+        confirmed_ref -> Nullable<Text>,
+        confirm_time -> Nullable<Timestamptz>,
+        pro_start -> Nullable<Timestamptz>,
+        pro_end -> Nullable<Timestamptz>,
+        transaction_id -> Nullable<Uuid>,
+        reject_reason -> Nullable<Text>,
+        override_reason -> Nullable<Text>,
+    }
+}
+
+diesel::table! {
+    late_references (payment_id, external_ref) {
+        payment_id -> Uuid,
+        external_ref -> Text,
+        create_time -> Timestamptz,
+    }
+}
+
+diesel::table! {
+    commissions (payment_id, level) {
+        payment_id -> Uuid,
+        level -> SmallInt,
+        earner_id -> Uuid,
+        rate_bps -> Integer,
+        plan_version -> Integer,
+        asset -> Text,
+        base -> BigInt,
+        amount -> BigInt,
+        state -> Text,
+        transaction_id -> Uuid,
+        create_time -> Timestamptz,
+    }
+}
+
+diesel::table! {
+    accounts (account_id) {
+        account_id -> BigInt,
+        purpose -> Text,
+        owner_id -> Nullable<Uuid>,
+        asset -> Text,
+        balance -> BigInt,
+        version -> BigInt,
+    }
+}
+
+diesel::table! {
+    ledger_transactions (transaction_id) {
+        transaction_id -> Uuid,
+        kind -> Text,
+        payment_id -> Uuid,
+        create_time -> Timestamptz,
+    }
+}
+
+diesel::table! {
+    ledger_entries (account_id, version) {
+        account_id -> BigInt,
+        version -> BigInt,
+        amount -> BigInt,
+        balance_after -> BigInt,
+        transaction_id -> Uuid,
+    }
+}
+
+diesel::table! {
+    requests (request_id, caller) {
+        request_id -> Uuid,
+        caller -> Text,
+        method -> Text,
+        fingerprint -> Binary,
+        refusal -> Nullable<Text>,
+        answer -> Binary,
+        create_time -> Timestamptz,
+    }
+}
+
+diesel::table! {
+    audit_events (audit_event_id) {
+        audit_event_id -> Uuid,
+        create_time -> Timestamptz,
+        actor -> Text,
+        action -> Text,
+        subject_id -> Text,
+        outcome -> Text,
+        trace_id -> Uuid,
+        request_id -> Nullable<Uuid>,
+        detail -> Text,
+    }
+}
+
+diesel::table! {
+    outbox (event_id) {
+        event_id -> Uuid,
+        create_time -> Timestamptz,
+        traceparent -> Text,
+        event -> Binary,
+        reject_time -> Nullable<Timestamptz>,
+        reject_reason -> Nullable<Text>,
+        reject_detail -> Nullable<Text>,
+    }
+}
+
+diesel::allow_tables_to_appear_in_same_query!(partners, standings);
+diesel::allow_tables_to_appear_in_same_query!(ledger_entries, accounts, ledger_transactions);

@@ -1,0 +1,120 @@
+//! Table `standings`: XP, network counts and PRO, which change often.
+
+use std::collections::HashMap;
+
+use chrono::{DateTime, Utc};
+use diesel::{
+    Queryable, QueryableByName, Selectable,
+    sql_types::{Array, BigInt, Bool, Nullable, Text, Timestamptz, Uuid as SqlUuid},
+};
+use diesel_async::{AsyncPgConnection, RunQueryDsl};
+use referral_domain::{LEVELS, id::PartnerId, partner::Standing};
+use uuid::Uuid;
+
+use super::{
+    Result, impossible,
+    partners::uuids,
+    schema::standings,
+    sql::{Sql, array_literal},
+    transaction::Transaction,
+};
+
+#[derive(Queryable, QueryableByName, Selectable)]
+#[diesel(table_name = standings)]
+pub(super) struct StandingRow {
+    partner_id: Uuid,
+    xp: i64,
+    members: Vec<i64>,
+    pro_members: Vec<i64>,
+    counted_as_pro: bool,
+    pro_expires_at: Option<DateTime<Utc>>,
+}
+
+impl TryFrom<StandingRow> for Standing {
+    type Error = diesel::result::Error;
+
+    fn try_from(row: StandingRow) -> Result<Self> {
+        let nine = |counts: Vec<i64>| -> Result<[i64; LEVELS]> {
+            counts.try_into().map_err(|_| impossible("network counts of another length"))
+        };
+        Ok(Self {
+            xp: row.xp,
+            members: nine(row.members)?,
+            pro_members: nine(row.pro_members)?,
+            counted_as_pro: row.counted_as_pro,
+            pro_expires_at: row.pro_expires_at,
+        })
+    }
+}
+
+/// Locks and loads, in the order of the IDs.
+pub(crate) async fn lock(transaction: &mut Transaction, ids: &[Uuid]) -> Result<HashMap<PartnerId, Standing>> {
+    let rows: Vec<StandingRow> =
+        Sql::new("SELECT * FROM standings WHERE partner_id = ANY ({}) ORDER BY partner_id FOR NO KEY UPDATE")
+            .bind::<Array<SqlUuid>, _>(ids)
+            .load(transaction.connection())
+            .await?;
+    rows.into_iter().map(|row| Ok((row.partner_id.into(), row.try_into()?))).collect()
+}
+
+pub(crate) async fn insert(transaction: &mut Transaction, rows: &[(PartnerId, &Standing)]) -> Result<()> {
+    write(
+        transaction,
+        rows,
+        "INSERT INTO standings (partner_id, xp, members, pro_members, counted_as_pro, pro_expires_at)
+         SELECT partner_id, xp, members::bigint[], pro_members::bigint[], counted_as_pro, pro_expires_at
+         FROM unnest({}, {}, {}, {}, {}, {}) AS n (partner_id, xp, members, pro_members, counted_as_pro, pro_expires_at)",
+    )
+    .await
+}
+
+pub(crate) async fn update(transaction: &mut Transaction, rows: &[(PartnerId, &Standing)]) -> Result<()> {
+    write(
+        transaction,
+        rows,
+        "UPDATE standings s SET xp = n.xp, members = n.members::bigint[], pro_members = n.pro_members::bigint[],
+             counted_as_pro = n.counted_as_pro, pro_expires_at = n.pro_expires_at
+         FROM unnest({}, {}, {}, {}, {}, {}) AS n (partner_id, xp, members, pro_members, counted_as_pro, pro_expires_at)
+         WHERE s.partner_id = n.partner_id",
+    )
+    .await
+}
+
+async fn write(transaction: &mut Transaction, rows: &[(PartnerId, &Standing)], statement: &'static str) -> Result<()> {
+    Sql::new(statement)
+        .bind::<Array<SqlUuid>, _>(uuids(rows.iter().map(|row| row.0)))
+        .bind::<Array<BigInt>, _>(rows.iter().map(|row| row.1.xp).collect::<Vec<_>>())
+        .bind::<Array<Text>, _>(rows.iter().map(|row| array_literal(&row.1.members)).collect::<Vec<_>>())
+        .bind::<Array<Text>, _>(rows.iter().map(|row| array_literal(&row.1.pro_members)).collect::<Vec<_>>())
+        .bind::<Array<Bool>, _>(rows.iter().map(|row| row.1.counted_as_pro).collect::<Vec<_>>())
+        .bind::<Array<Nullable<Timestamptz>>, _>(rows.iter().map(|row| row.1.pro_expires_at).collect::<Vec<_>>())
+        .execute(transaction.connection())
+        .await?;
+    Ok(())
+}
+
+#[derive(QueryableByName)]
+struct Miscounted {
+    #[diesel(sql_type = SqlUuid)]
+    partner_id: Uuid,
+}
+
+/// Partners whose PRO began or ended since the ancestors' counts were brought up to date.
+pub(crate) async fn miscounted(
+    connection: &mut AsyncPgConnection,
+    now: DateTime<Utc>,
+    limit: i64,
+) -> Result<Vec<PartnerId>> {
+    let rows: Vec<Miscounted> = Sql::new(
+        "(SELECT partner_id FROM standings WHERE counted_as_pro AND pro_expires_at <= {} LIMIT {})
+         UNION ALL
+         (SELECT partner_id FROM standings WHERE NOT counted_as_pro AND pro_expires_at > {} LIMIT {})",
+    )
+    .bind::<Timestamptz, _>(now)
+    .bind::<BigInt, _>(limit)
+    .bind::<Timestamptz, _>(now)
+    .bind::<BigInt, _>(limit)
+    .load(connection)
+    .await?;
+    Ok(rows.into_iter().map(|row| row.partner_id.into()).collect())
+}

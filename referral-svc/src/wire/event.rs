@@ -1,0 +1,83 @@
+//! A command's notices to the one event that tells notify-svc of them all.
+
+use std::collections::BTreeMap;
+
+use chrono::SecondsFormat;
+use p2phub_proto::notify::v1 as pb;
+use prost::Message;
+use referral_domain::state::{About, Notice};
+
+/// The serialised event, as it travels.
+pub(crate) fn encode(notices: &[Notice]) -> Vec<u8> {
+    pb::NotificationEvent { requests: notices.iter().map(request).collect() }.encode_to_vec()
+}
+
+fn request(notice: &Notice) -> pb::NotificationRequest {
+    let (kind, arguments) = content(&notice.about);
+    pb::NotificationRequest {
+        kind: kind.into(),
+        recipient_id: notice.recipient_id.to_string(),
+        locale: notice.locale.clone(),
+        contacts: notice
+            .contacts
+            .iter()
+            .map(|contact| pb::RecipientContact { channel: contact.channel.clone(), address: contact.address.clone() })
+            .collect(),
+        arguments: arguments.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
+        expire_time: None,
+    }
+}
+
+fn content(about: &About) -> (pb::NotificationKind, BTreeMap<&'static str, String>) {
+    match about {
+        About::Signup { level, name, xp } => {
+            let kind = match level {
+                1 => pb::NotificationKind::SignupL1,
+                2 => pb::NotificationKind::SignupL2,
+                _ => pb::NotificationKind::SignupDeeper,
+            };
+            (kind, BTreeMap::from([("name", name.clone()), ("level", level.to_string()), ("xp", xp.to_string())]))
+        }
+        About::LevelUp { level, xp } => {
+            (pb::NotificationKind::LevelUp, BTreeMap::from([("level", level.to_string()), ("xp", xp.to_string())]))
+        }
+        About::Commission { amount, level, rate_bps, name } => (
+            pb::NotificationKind::CommissionReceived,
+            BTreeMap::from([
+                ("amount", amount.to_decimal()),
+                ("asset", amount.asset().ticker().to_owned()),
+                ("level", level.to_string()),
+                ("rate", percent(*rate_bps)),
+                ("name", name.clone()),
+            ]),
+        ),
+        About::ProWelcome { expires } => (
+            pb::NotificationKind::ProWelcome,
+            BTreeMap::from([("expires", expires.to_rfc3339_opts(SecondsFormat::Secs, true))]),
+        ),
+        About::PaymentRejected { amount, reason } => (
+            pb::NotificationKind::PaymentRejected,
+            BTreeMap::from([
+                ("amount", amount.to_decimal()),
+                ("asset", amount.asset().ticker().to_owned()),
+                ("reason", reason.clone()),
+            ]),
+        ),
+    }
+}
+
+/// 3000 → "30", 125 → "1.25".
+fn percent(rate_bps: u16) -> String {
+    let text = format!("{}.{:02}", rate_bps / 100, rate_bps % 100);
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::percent;
+
+    #[test]
+    fn rates_read_well() {
+        assert_eq!([3000, 100, 125, 50, 1010].map(percent), ["30", "1", "1.25", "0.5", "10.1"]);
+    }
+}
