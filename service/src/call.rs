@@ -1,0 +1,35 @@
+//! Who is calling, and under which trace: put in each request's extensions by the edge layer, read by every handler.
+
+use crate::telemetry;
+
+/// The caller's name and the trace that the call belongs to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CallContext {
+    /// The caller's name, for audit, logs and idempotency.
+    pub caller: String,
+    /// Thirty-two hex digits.
+    pub trace_id: String,
+    /// W3C traceparent of the server's span of this call.
+    pub traceparent: String,
+}
+
+impl CallContext {
+    /// The metadata key of the caller's name.
+    pub const METADATA: &'static str = "p2phub-caller";
+    /// The caller's name when the call brings none.
+    pub const DEFAULT_CALLER: &'static str = "local";
+    /// Every caller that isn't on loopback: no name is believed from there until identity is configured.
+    pub const REMOTE_CALLER: &'static str = "remote";
+
+    /// The context of a request that came through the edge layer.
+    pub fn of<T>(request: &tonic::Request<T>) -> Self {
+        request.extensions().get().cloned().unwrap_or_else(|| {
+            let traceparent = telemetry::current_traceparent();
+            Self {
+                caller: Self::DEFAULT_CALLER.to_owned(),
+                trace_id: telemetry::trace_id_of(&traceparent).unwrap_or_default(),
+                traceparent,
+            }
+        })
+    }
+}

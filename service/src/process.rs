@@ -1,0 +1,42 @@
+//! A service's whole life as a process: telemetry, runtime, serving, a clean stop.
+
+use std::process::ExitCode;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::{shutdown, telemetry};
+
+/// Runs `serve` until it ends; its token is cancelled on Ctrl-C or SIGTERM. An error goes to stderr, for people, and
+/// makes the exit code 1.
+pub fn run(service_name: &'static str, serve: impl AsyncFnOnce(CancellationToken) -> anyhow::Result<()>) -> ExitCode {
+    match try_run(service_name, serve) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{service_name}: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn try_run(
+    service_name: &'static str,
+    serve: impl AsyncFnOnce(CancellationToken) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    let telemetry = telemetry::init(service_name)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let result = runtime.block_on(async {
+        let stop = CancellationToken::new();
+        tokio::spawn({
+            let stop = stop.clone();
+            async move {
+                shutdown::signalled().await;
+                tracing::info!("stopping");
+                stop.cancel();
+            }
+        });
+        serve(stop).await
+    });
+    drop(runtime);
+    telemetry.shutdown();
+    result
+}

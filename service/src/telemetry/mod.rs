@@ -1,0 +1,237 @@
+//! Traces, logs and error reports of the process: installed once by `main`, used everywhere through `tracing`.
+
+mod format;
+mod settings;
+mod trace;
+
+use anyhow::Context as _;
+use opentelemetry::KeyValue;
+use opentelemetry::trace::{TraceContextExt as _, TracerProvider as _};
+use opentelemetry_otlp::SpanExporter;
+use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::trace::SdkTracerProvider;
+use tracing::level_filters::LevelFilter;
+use tracing::{Level, Subscriber};
+use tracing_opentelemetry::OpenTelemetryLayer;
+use tracing_subscriber::filter::{FilterExt as _, Targets, filter_fn};
+use tracing_subscriber::fmt::format::JsonFields;
+use tracing_subscriber::layer::{Filter, Layer, SubscriberExt as _};
+use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::util::SubscriberInitExt as _;
+
+use format::LogFormat;
+use settings::{Sentry, Settings};
+pub(crate) use trace::parent_in;
+pub use trace::{add_link, current_trace_id, current_traceparent, set_parent, trace_id_of, traceparent_of};
+
+/// The variables that `init` reads, for the end of each binary's `--help`.
+pub const ENVIRONMENT_HELP: &str = "\
+Logs and telemetry (nothing is sent unless set):
+  RUST_LOG                      what is logged, as tracing directives [default: info]
+  LOG_FORMAT                    text or json [default: text on a terminal, otherwise json]
+  OTEL_EXPORTER_OTLP_ENDPOINT   where traces go, over OTLP/gRPC; the other OTEL_* variables as in their standard
+  SENTRY_DSN                    where errors go
+  SENTRY_ENVIRONMENT            the environment that they are filed under [default: production]
+  SENTRY_TRACES_SAMPLE_RATE     share of calls that Sentry gets as transactions, 0 to 1 [default: 0.1]";
+
+/// The version under which traces and errors are filed.
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// Crates whose own events and spans must never reach the exporters: those run on them, and would feed themselves.
+const BELOW_EXPORTERS: [&str; 8] = ["opentelemetry", "h2", "hyper", "tonic", "tower", "reqwest", "rustls", "sentry"];
+
+/// Lines about panics: Sentry has them from its own hook, with the stack.
+const PANIC_TARGET: &str = "panic";
+/// Lines about calls, one each: the spans say the same.
+pub(crate) const ACCESS_TARGET: &str = "access";
+
+/// Keeps export going; sends what is still queued when it is shut down or dropped.
+#[must_use = "dropping it ends the export of traces and errors"]
+pub struct Telemetry {
+    provider: SdkTracerProvider,
+    sentry: Option<sentry::ClientInitGuard>,
+    /// The exporter's own threads, so that `init` needs no runtime and a busy service doesn't hold back its traces.
+    export_runtime: Option<tokio::runtime::Runtime>,
+}
+
+impl Telemetry {
+    /// Sends what is still queued (a few seconds at most) and ends the export. Blocks.
+    pub fn shutdown(self) {}
+}
+
+impl Drop for Telemetry {
+    fn drop(&mut self) {
+        if let Err(error) = self.provider.shutdown() {
+            tracing::warn!(%error, "the last traces were not sent");
+        }
+        drop(self.sentry.take());
+        if let Some(runtime) = self.export_runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+/// Reads the environment and installs everything, once per process and before anything else. A malformed variable is
+/// an error that names it.
+pub fn init(service_name: &'static str) -> anyhow::Result<Telemetry> {
+    let settings = Settings::read(&|name| std::env::var(name).ok())?;
+    let otlp_on = settings.otlp;
+    install_tls();
+
+    let export_runtime = otlp_on.then(export_runtime).transpose()?;
+    let provider = {
+        let _entered = export_runtime.as_ref().map(tokio::runtime::Runtime::enter);
+        tracer_provider(service_name, otlp_on)?
+    };
+    // In this order: Sentry's own hook takes the panic with its stack first, then calls this one.
+    log_panics();
+    let sentry = settings.sentry.map(|settings| start_sentry(service_name, settings));
+    let sentry_layers = sentry.is_some().then(|| {
+        let spans = sentry_tracing::SpanLayer::new().with_filter(for_sentry(|level| level <= Level::INFO));
+        let breadcrumbs = sentry_tracing::BreadcrumbLayer::new()
+            .with_filter(for_sentry(|level| (Level::WARN..=Level::INFO).contains(&level)));
+        let errors = sentry_tracing::ErrorLayer::new().with_filter(for_sentry(|level| level == Level::ERROR));
+        spans.and_then(breadcrumbs).and_then(errors)
+    });
+
+    tracing_subscriber::registry()
+        .with(otel_layer(&provider))
+        .with(sentry_layers)
+        .with(log_layer(settings.json, settings.filter, std::io::stderr))
+        .try_init()
+        .context("telemetry is installed once per process")?;
+    tracing::info!(
+        service = service_name,
+        version = VERSION,
+        otlp = on_off(otlp_on),
+        sentry = on_off(sentry.is_some()),
+        "telemetry started"
+    );
+    Ok(Telemetry { provider, sentry, export_runtime })
+}
+
+/// What a service started without `main` needs (a test, above all): trace IDs, TLS, and logs on stderr if `RUST_LOG` is set.
+pub fn ensure() {
+    install_tls();
+    if tracing::dispatcher::has_been_set() {
+        return;
+    }
+    let logs = std::env::var("RUST_LOG").ok().and_then(|rust_log| {
+        let filter = settings::log_filter(&rust_log).ok()?;
+        Some(log_layer(false, filter, std::io::stderr))
+    });
+    let provider = SdkTracerProvider::builder().build();
+    // Another thread may have been first: then its subscriber serves as well.
+    let _ = tracing_subscriber::registry().with(otel_layer(&provider)).with(logs).try_init();
+}
+
+fn install_tls() {
+    // An error means that one is installed already.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+}
+
+fn export_runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .thread_name("otlp-export")
+        .enable_all()
+        .build()
+        .context("the export of traces can't start a thread")
+}
+
+/// Without OTLP spans are made all the same, so that every call has a trace ID. The sampler is OTEL_TRACES_SAMPLER's.
+fn tracer_provider(service_name: &'static str, otlp_on: bool) -> anyhow::Result<SdkTracerProvider> {
+    let mut resource = Resource::builder()
+        .with_attribute(KeyValue::new(opentelemetry_semantic_conventions::attribute::SERVICE_VERSION, VERSION));
+    if std::env::var_os("OTEL_SERVICE_NAME").is_none_or(|name| name.is_empty()) {
+        resource = resource.with_service_name(service_name);
+    }
+    let mut provider = SdkTracerProvider::builder().with_resource(resource.build());
+    if otlp_on {
+        let exporter = SpanExporter::builder()
+            .with_tonic()
+            .build()
+            .context("traces can't be exported as OTEL_EXPORTER_OTLP_* says")?;
+        provider = provider.with_batch_exporter(exporter);
+    }
+    Ok(provider.build())
+}
+
+/// Sees spans whatever RUST_LOG says: trace IDs don't depend on what is logged.
+fn otel_layer<S>(provider: &SdkTracerProvider) -> impl Layer<S> + use<S>
+where
+    S: Subscriber + for<'a> LookupSpan<'a> + Send + Sync,
+{
+    OpenTelemetryLayer::new(provider.tracer("p2phub"))
+        .with_location(false)
+        .with_threads(false)
+        .with_tracked_inactivity(false)
+        .with_filter(above_exporters())
+}
+
+/// Spans always pass, so that a line at WARN has its trace ID even when RUST_LOG is `warn`.
+fn log_layer<S, W>(json: bool, filter: tracing_subscriber::EnvFilter, writer: W) -> impl Layer<S>
+where
+    S: Subscriber + for<'a> LookupSpan<'a> + Send + Sync,
+    W: for<'w> tracing_subscriber::fmt::MakeWriter<'w> + Send + Sync + 'static,
+{
+    // Without the hint every TRACE span of the libraries is weighed one by one, which costs more than the call itself.
+    let spans = filter_fn(|metadata| metadata.is_span() && *metadata.level() <= Level::INFO)
+        .with_max_level_hint(LevelFilter::INFO);
+    tracing_subscriber::fmt::layer()
+        .fmt_fields(JsonFields::new())
+        .event_format(LogFormat { json })
+        .with_writer(writer)
+        .with_filter(filter.or(spans))
+}
+
+fn above_exporters() -> Targets {
+    Targets::new()
+        .with_default(LevelFilter::INFO)
+        .with_targets(BELOW_EXPORTERS.map(|target| (target, LevelFilter::OFF)))
+        .with_target(ACCESS_TARGET, LevelFilter::OFF)
+}
+
+fn for_sentry<S>(level: fn(Level) -> bool) -> impl Filter<S> {
+    filter_fn(move |metadata| {
+        let target = metadata.target();
+        let below = BELOW_EXPORTERS.iter().any(|it| target.starts_with(it));
+        level(*metadata.level()) && !below && target != PANIC_TARGET
+    })
+    .with_max_level_hint(LevelFilter::INFO)
+}
+
+fn start_sentry(service_name: &'static str, settings: Sentry) -> sentry::ClientInitGuard {
+    let rate = settings.traces_sample_rate;
+    let mut options = sentry::ClientOptions::new()
+        .release(format!("{service_name}@{VERSION}"))
+        .environment(settings.environment)
+        // Health checks and reflection are no transactions of ours.
+        .traces_sampler(move |call| if call.name().starts_with("grpc.") { 0.0 } else { rate })
+        .send_default_pii(false)
+        .before_send(|mut event| {
+            event.user = None;
+            event.request = None;
+            event.tags.insert("service".into(), service_name.into());
+            if let Some(context) = trace::current() {
+                let trace_id = context.span().span_context().trace_id().to_string();
+                event.tags.insert("trace_id".into(), trace_id);
+            }
+            Some(event)
+        });
+    options.dsn = Some(settings.dsn);
+    sentry::init(options)
+}
+
+/// One ERROR line for each panic, in the span where it happened.
+fn log_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        let location = panic.location().map(ToString::to_string);
+        let message = panic.payload_as_str().unwrap_or("no message");
+        tracing::error!(target: PANIC_TARGET, panic = message, location, "panicked");
+    }));
+}
+
+fn on_off(on: bool) -> &'static str {
+    if on { "on" } else { "off" }
+}

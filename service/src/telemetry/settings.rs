@@ -1,0 +1,127 @@
+//! The environment variables of telemetry, read and checked once at start.
+
+use std::io::IsTerminal as _;
+
+use anyhow::{Context as _, bail};
+use tracing_subscriber::EnvFilter;
+
+/// Libraries that say more at INFO than an operator wants; RUST_LOG can name them to hear them.
+const QUIET_LIBRARIES: &str =
+    "h2=warn,hyper=warn,tower=warn,tonic=warn,tokio_postgres=warn,opentelemetry=warn,reqwest=warn,rustls=warn";
+
+const SAMPLERS: [&str; 6] = [
+    "always_on",
+    "always_off",
+    "traceidratio",
+    "parentbased_always_on",
+    "parentbased_always_off",
+    "parentbased_traceidratio",
+];
+
+pub(super) struct Settings {
+    pub(super) filter: EnvFilter,
+    pub(super) json: bool,
+    pub(super) otlp: bool,
+    pub(super) sentry: Option<Sentry>,
+}
+
+pub(super) struct Sentry {
+    pub(super) dsn: sentry::types::Dsn,
+    pub(super) environment: String,
+    pub(super) traces_sample_rate: f32,
+}
+
+impl Settings {
+    pub(super) fn read(variable: &dyn Fn(&str) -> Option<String>) -> anyhow::Result<Self> {
+        let variable = |name: &str| variable(name).filter(|value| !value.trim().is_empty());
+        Ok(Self {
+            filter: log_filter(variable("RUST_LOG").as_deref().unwrap_or("info"))?,
+            json: match variable("LOG_FORMAT").as_deref() {
+                None => !std::io::stderr().is_terminal(),
+                Some("json") => true,
+                Some("text") => false,
+                Some(other) => bail!("LOG_FORMAT is `{other}`: it must be text or json"),
+            },
+            otlp: otlp(&variable)?,
+            sentry: sentry(&variable)?,
+        })
+    }
+}
+
+pub(super) fn log_filter(rust_log: &str) -> anyhow::Result<EnvFilter> {
+    EnvFilter::builder()
+        .parse(format!("{QUIET_LIBRARIES},{rust_log}"))
+        .with_context(|| format!("RUST_LOG is `{rust_log}`: not a list of tracing directives"))
+}
+
+fn otlp(variable: &dyn Fn(&str) -> Option<String>) -> anyhow::Result<bool> {
+    if let Some(sampler) = variable("OTEL_TRACES_SAMPLER") {
+        if !SAMPLERS.contains(&sampler.as_str()) {
+            bail!("OTEL_TRACES_SAMPLER is `{sampler}`: it must be one of {}", SAMPLERS.join(", "));
+        }
+        if sampler.ends_with("traceidratio") {
+            share("OTEL_TRACES_SAMPLER_ARG", variable("OTEL_TRACES_SAMPLER_ARG"), 1.0)?;
+        }
+    }
+    for name in ["OTEL_EXPORTER_OTLP_PROTOCOL", "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL"] {
+        if let Some(protocol) = variable(name).filter(|protocol| protocol != "grpc") {
+            bail!("{name} is `{protocol}`: only grpc is supported");
+        }
+    }
+    let configured =
+        variable("OTEL_EXPORTER_OTLP_ENDPOINT").is_some() || variable("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT").is_some();
+    let disabled = variable("OTEL_SDK_DISABLED").is_some_and(|it| it.eq_ignore_ascii_case("true"))
+        || variable("OTEL_TRACES_EXPORTER").is_some_and(|exporter| exporter == "none");
+    Ok(configured && !disabled)
+}
+
+fn sentry(variable: &dyn Fn(&str) -> Option<String>) -> anyhow::Result<Option<Sentry>> {
+    const RATE: &str = "SENTRY_TRACES_SAMPLE_RATE";
+    let traces_sample_rate = share(RATE, variable(RATE), 0.1)?;
+    let Some(dsn) = variable("SENTRY_DSN") else { return Ok(None) };
+    Ok(Some(Sentry {
+        // The DSN is half a secret: it isn't echoed.
+        dsn: dsn.parse().context("SENTRY_DSN is not a DSN")?,
+        environment: variable("SENTRY_ENVIRONMENT").unwrap_or_else(|| "production".to_owned()),
+        traces_sample_rate,
+    }))
+}
+
+fn share(name: &str, value: Option<String>, default: f32) -> anyhow::Result<f32> {
+    let Some(value) = value else { return Ok(default) };
+    match value.parse() {
+        Ok(share) if (0.0..=1.0).contains(&share) => Ok(share),
+        _ => bail!("{name} is `{value}`: it must be a number from 0 to 1"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(name: &'static str, value: &'static str) -> Result<Settings, String> {
+        Settings::read(&|asked| (asked == name).then(|| value.to_owned())).map_err(|error| format!("{error:#}"))
+    }
+
+    #[test]
+    fn nothing_set_sends_nothing() {
+        let settings = Settings::read(&|_| None).unwrap();
+        assert!(!settings.otlp);
+        assert!(settings.sentry.is_none());
+    }
+
+    #[test]
+    fn malformed_variables_are_named() {
+        for (name, value) in [
+            ("RUST_LOG", "info,service=loud=very"),
+            ("LOG_FORMAT", "xml"),
+            ("SENTRY_DSN", "nonsense"),
+            ("SENTRY_TRACES_SAMPLE_RATE", "1.5"),
+            ("OTEL_TRACES_SAMPLER", "sometimes"),
+            ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json"),
+        ] {
+            let error = read(name, value).err().expect(name);
+            assert!(error.contains(name), "{error}");
+        }
+    }
+}
