@@ -1,0 +1,78 @@
+//! The ways out: one sender per channel, behind one small trait.
+
+mod http;
+mod log;
+mod telegram;
+mod webhook;
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Utc};
+use futures_util::future::BoxFuture;
+use notify_domain::{
+    channel::{Channel, Channels},
+    delivery::Outcome,
+    kind::Kind,
+};
+use uuid::Uuid;
+
+use crate::{
+    config::Config,
+    template::{Locale, Markup},
+};
+
+/// What is sent to whom.
+#[derive(Clone, Debug)]
+pub(crate) struct Message {
+    pub(crate) notification_id: Uuid,
+    pub(crate) kind: Kind,
+    pub(crate) recipient_id: String,
+    pub(crate) address: String,
+    pub(crate) locale: Locale,
+    /// Rendered in the channel's markup.
+    pub(crate) text: String,
+    pub(crate) arguments: BTreeMap<String, String>,
+    pub(crate) trace_id: String,
+    pub(crate) create_time: DateTime<Utc>,
+}
+
+/// A channel that is on.
+pub(crate) trait Sender: Send + Sync {
+    /// Which one.
+    fn channel(&self) -> Channel;
+
+    /// What its texts are written in.
+    fn markup(&self) -> Markup;
+
+    /// Sends once. Every way to fail is an outcome.
+    fn send<'a>(&'a self, message: &'a Message) -> BoxFuture<'a, Outcome>;
+}
+
+/// Every channel that is on.
+pub(crate) struct Senders(Vec<Box<dyn Sender>>);
+
+impl Senders {
+    /// Those that the configuration switches on; an error names the variable that is wrong.
+    pub(crate) fn build(config: &Config) -> anyhow::Result<Self> {
+        let client = http::client()?;
+        let mut senders: Vec<Box<dyn Sender>> = vec![Box::new(log::LogSender::new(config.log_text))];
+        if let Some(token) = &config.telegram_bot_token {
+            let sender = telegram::TelegramSender::new(client.clone(), &config.telegram_api_url, token)?;
+            senders.push(Box::new(sender));
+        }
+        if let Some(secret) = &config.webhook_signing_secret {
+            senders.push(Box::new(webhook::WebhookSender::new(client, secret)?));
+        }
+        Ok(Self(senders))
+    }
+
+    /// Which they are.
+    pub(crate) fn channels(&self) -> Channels {
+        self.0.iter().map(|sender| sender.channel()).collect()
+    }
+
+    /// The sender of a channel by its stored name; `None` when it is off.
+    pub(crate) fn get(&self, channel: &str) -> Option<&dyn Sender> {
+        self.0.iter().find(|sender| sender.channel().as_str() == channel).map(AsRef::as_ref)
+    }
+}

@@ -1,0 +1,56 @@
+//! What the channels over HTTP share: the client, and what it means when no answer comes.
+
+use std::time::Duration;
+
+use anyhow::Context;
+use notify_domain::{
+    delivery::Outcome,
+    state::OutcomeClass::{Address, Ambiguous, Transient},
+};
+use reqwest::{Client, Response, redirect};
+
+/// To connect.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(4);
+/// For the whole exchange; shorter than what a worker allows a send.
+const TIMEOUT: Duration = Duration::from_secs(9);
+/// Bytes read of an answer.
+const ANSWER_BYTES_MAX: usize = 64 * 1024;
+
+/// A client that follows no redirects: an address is what it is.
+pub(super) fn client() -> anyhow::Result<Client> {
+    // Telemetry installs it in the binary; a second time does nothing.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    Client::builder()
+        .user_agent(concat!("p2phub-notify/", env!("CARGO_PKG_VERSION")))
+        .redirect(redirect::Policy::none())
+        .connect_timeout(CONNECT_TIMEOUT)
+        .timeout(TIMEOUT)
+        .build()
+        .context("no HTTP client")
+}
+
+/// What it means that no answer came. Errors are not shown: they hold the URL, and with it a token.
+pub(super) fn unanswered(error: &reqwest::Error) -> Outcome {
+    if error.is_builder() {
+        Outcome::new(Address, "ADDRESS_MALFORMED")
+    } else if error.is_connect() {
+        Outcome::new(Transient, "CONNECT_FAILED")
+    } else if error.is_timeout() {
+        Outcome::new(Ambiguous, "TIMEOUT")
+    } else {
+        Outcome::new(Ambiguous, "CONNECTION_LOST")
+    }
+}
+
+/// The beginning of an answer's body; what can't be read is left out.
+pub(super) async fn body(mut response: Response) -> Vec<u8> {
+    let mut body = Vec::new();
+    while let Ok(Some(chunk)) = response.chunk().await {
+        let room = ANSWER_BYTES_MAX - body.len();
+        body.extend_from_slice(&chunk[..chunk.len().min(room)]);
+        if chunk.len() >= room {
+            break;
+        }
+    }
+    body
+}

@@ -1,0 +1,202 @@
+//! Configuration: environment variables (or flags), their defaults, and what is refused.
+
+use std::{fmt, net::SocketAddr};
+
+use anyhow::{Context, bail};
+use clap::{Parser, builder::NonEmptyStringValueParser};
+use service::{database::DatabaseConfig, telemetry};
+
+const LISTEN: &str = "127.0.0.1:50052";
+const POOL_SIZE: u16 = 16;
+const TELEGRAM_API_URL: &str = "https://api.telegram.org";
+const WORKERS: u16 = 16;
+
+/// Takes requests to notify someone over a gRPC stream, and gets each one to its recipient.
+#[derive(Clone, Parser)]
+#[command(name = "notify-svc", version, after_help = telemetry::ENVIRONMENT_HELP)]
+pub struct Config {
+    /// Where to listen
+    #[arg(long, env = "NOTIFY_LISTEN", value_name = "NOTIFY_LISTEN", default_value = LISTEN, hide_env = true)]
+    pub listen: SocketAddr,
+
+    /// PostgreSQL, as the role that serves; required
+    #[arg(long, env = "NOTIFY_DATABASE_URL", value_name = "NOTIFY_DATABASE_URL", hide_env = true)]
+    pub database_url: Option<String>,
+
+    /// The same database, as the role that migrates [default: the database URL]
+    #[arg(long, env = "NOTIFY_MIGRATION_URL", value_name = "NOTIFY_MIGRATION_URL", hide_env = true)]
+    pub migration_url: Option<String>,
+
+    /// Connections to PostgreSQL, 2 to 1000
+    #[arg(long, env = "NOTIFY_POOL_SIZE", value_name = "NOTIFY_POOL_SIZE", hide_env = true,
+          default_value_t = POOL_SIZE, value_parser = clap::value_parser!(u16).range(2..=1000))]
+    pub pool_size: u16,
+
+    /// Sends at once, 1 to 1000
+    #[arg(long, env = "NOTIFY_WORKERS", value_name = "NOTIFY_WORKERS", hide_env = true,
+          default_value_t = WORKERS, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub workers: u16,
+
+    /// Whether the channel `log` writes texts too, which name people: true or false
+    #[arg(long, env = "NOTIFY_LOG_TEXT", value_name = "NOTIFY_LOG_TEXT", hide_env = true,
+          default_value_t = false, action = clap::ArgAction::Set)]
+    pub log_text: bool,
+
+    /// The bot that sends over Telegram; unset: that channel is off
+    #[arg(long, env = "TELEGRAM_BOT_TOKEN", value_name = "TELEGRAM_BOT_TOKEN", hide_env = true)]
+    pub telegram_bot_token: Option<String>,
+
+    /// Where Telegram's Bot API is
+    #[arg(long, env = "TELEGRAM_API_URL", value_name = "TELEGRAM_API_URL", hide_env = true,
+          default_value = TELEGRAM_API_URL, value_parser = NonEmptyStringValueParser::new())]
+    pub telegram_api_url: String,
+
+    /// Signs webhooks: whsec_ and 24 to 64 bytes in base64; unset: that channel is off
+    #[arg(long, env = "WEBHOOK_SIGNING_SECRET", value_name = "WEBHOOK_SIGNING_SECRET", hide_env = true)]
+    pub webhook_signing_secret: Option<String>,
+
+    /// The server that sends e-mail; not built yet, so it must be unset
+    #[arg(long, env = "SMTP_URL", value_name = "SMTP_URL", hide_env = true)]
+    pub smtp_url: Option<String>,
+
+    /// Where Slack's webhooks are; not built yet, so it must be unset
+    #[arg(long, env = "SLACK_API_URL", value_name = "SLACK_API_URL", hide_env = true)]
+    pub slack_api_url: Option<String>,
+}
+
+impl Config {
+    /// The defaults, on a database.
+    pub fn new(database_url: impl Into<String>) -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 50052)),
+            database_url: Some(database_url.into()),
+            migration_url: None,
+            pool_size: POOL_SIZE,
+            workers: WORKERS,
+            log_text: false,
+            telegram_bot_token: None,
+            telegram_api_url: TELEGRAM_API_URL.to_owned(),
+            webhook_signing_secret: None,
+            smtp_url: None,
+            slack_api_url: None,
+        }
+    }
+
+    /// Checked; a variable that is set but empty counts as unset.
+    pub(crate) fn checked(mut self) -> anyhow::Result<Self> {
+        for value in [
+            &mut self.database_url,
+            &mut self.migration_url,
+            &mut self.telegram_bot_token,
+            &mut self.webhook_signing_secret,
+            &mut self.smtp_url,
+            &mut self.slack_api_url,
+        ] {
+            *value = value.take().filter(|text| !text.is_empty());
+        }
+        // Better no start than a channel that someone believes to be on.
+        for (variable, value, channel) in
+            [("SMTP_URL", &self.smtp_url, "email"), ("SLACK_API_URL", &self.slack_api_url, "slack")]
+        {
+            if value.is_some() {
+                bail!("{variable} is set, but the channel `{channel}` is not built yet: unset it");
+            }
+        }
+        Ok(self)
+    }
+
+    pub(crate) fn database(&self) -> anyhow::Result<DatabaseConfig> {
+        let url =
+            self.database_url.clone().context("NOTIFY_DATABASE_URL is not set: there is no database to work on")?;
+        Ok(DatabaseConfig { url, migration_url: self.migration_url.clone(), pool_size: self.pool_size.into() })
+    }
+}
+
+/// Without URLs of databases, tokens and secrets.
+impl fmt::Debug for Config {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Config")
+            .field("listen", &self.listen)
+            .field("pool_size", &self.pool_size)
+            .field("workers", &self.workers)
+            .field("log_text", &self.log_text)
+            .field("telegram", &self.telegram_bot_token.is_some())
+            .field("telegram_api_url", &self.telegram_api_url)
+            .field("webhook", &self.webhook_signing_secret.is_some())
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound_and_its_help_names_every_variable() {
+        let mut command = Config::command();
+        command.clone().debug_assert();
+        let help = command.render_long_help().to_string();
+        let variables = [
+            "NOTIFY_LISTEN",
+            "NOTIFY_DATABASE_URL",
+            "NOTIFY_MIGRATION_URL",
+            "NOTIFY_POOL_SIZE",
+            "NOTIFY_WORKERS",
+            "NOTIFY_LOG_TEXT",
+            "TELEGRAM_BOT_TOKEN",
+            "TELEGRAM_API_URL",
+            "WEBHOOK_SIGNING_SECRET",
+            "SMTP_URL",
+            "SLACK_API_URL",
+            "OTEL_",
+            "SENTRY_DSN",
+            "SENTRY_ENVIRONMENT",
+            "SENTRY_TRACES_SAMPLE_RATE",
+            "RUST_LOG",
+            "LOG_FORMAT",
+        ];
+        for variable in variables {
+            assert!(help.contains(variable), "{variable}");
+        }
+    }
+
+    #[test]
+    fn defaults_are_the_same_by_hand_and_by_command_line() {
+        let parsed = Config::try_parse_from(["notify-svc", "--database-url", "postgres://x"]).expect("parsed");
+        assert_eq!(format!("{parsed:?}"), format!("{:?}", Config::new("postgres://x")));
+    }
+
+    #[test]
+    fn a_malformed_value_is_named() {
+        let error = Config::try_parse_from(["notify-svc", "--workers", "many"]).expect_err("refused").to_string();
+        assert!(error.contains("NOTIFY_WORKERS"), "{error}");
+    }
+
+    #[test]
+    fn what_is_not_built_yet_stops_the_start() {
+        let mut config = Config::new("postgres://x");
+        config.smtp_url = Some("smtp://x".to_owned());
+        let error = config.clone().checked().expect_err("refused").to_string();
+        assert!(error.contains("SMTP_URL"), "{error}");
+        config.smtp_url = Some(String::new());
+        assert!(config.checked().is_ok());
+    }
+
+    #[test]
+    fn no_database_is_an_error_that_names_the_variable() {
+        let config = Config::new("").checked().expect("sound");
+        let error = config.database().map(drop).expect_err("refused").to_string();
+        assert!(error.contains("NOTIFY_DATABASE_URL"), "{error}");
+    }
+
+    #[test]
+    fn secrets_are_not_shown() {
+        let mut config = Config::new("postgres://user:hidden@x/y");
+        config.telegram_bot_token = Some("hidden".to_owned());
+        config.webhook_signing_secret = Some("hidden".to_owned());
+        assert!(!format!("{config:?}").contains("hidden"));
+    }
+}

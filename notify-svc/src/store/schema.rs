@@ -1,0 +1,78 @@
+//! The tables, as the migrations in `migrations/notify` make them.
+
+diesel::table! {
+    inbox (producer, event_id) {
+        producer -> Text,
+        event_id -> Uuid,
+        trace_id -> Text,
+        occur_time -> Nullable<Timestamptz>,
+        receive_time -> Timestamptz,
+    }
+}
+
+diesel::table! {
+    rejected_records (record_id) {
+        record_id -> BigInt,
+        producer -> Text,
+        event_id -> Text,
+        event -> Binary,
+        traceparent -> Text,
+        trace_id -> Text,
+        reason -> Text,
+        detail -> Text,
+        reject_time -> Timestamptz,
+    }
+}
+
+diesel::table! {
+    notifications (notification_id) {
+        notification_id -> Uuid,
+        producer -> Text,
+        source_event_id -> Uuid,
+        position -> Integer,
+        recipient_id -> Text,
+        kind -> Text,
+        locale -> Text,
+        arguments -> Jsonb,
+        contacts -> Jsonb,
+        state -> Text,
+        trace_id -> Text,
+        traceparent -> Text,
+        create_time -> Timestamptz,
+        expire_time -> Timestamptz,
+        settle_time -> Nullable<Timestamptz>,
+    }
+}
+
+diesel::table! {
+    deliveries (notification_id, position) {
+        notification_id -> Uuid,
+        position -> Integer,
+        channel -> Text,
+        address -> Text,
+        state -> Text,
+        reason -> Text,
+        attempt_count -> Integer,
+        tries_used -> Integer,
+        next_attempt_time -> Nullable<Timestamptz>,
+        lease_until -> Nullable<Timestamptz>,
+        lease_owner -> Nullable<Text>,
+        settle_time -> Nullable<Timestamptz>,
+        due_time -> Nullable<Timestamptz>,
+    }
+}
+
+diesel::table! {
+    attempts (notification_id, position, number) {
+        notification_id -> Uuid,
+        position -> Integer,
+        number -> Integer,
+        start_time -> Timestamptz,
+        end_time -> Nullable<Timestamptz>,
+        outcome -> Nullable<Text>,
+        reason -> Text,
+        trace_id -> Text,
+    }
+}
+
+diesel::allow_tables_to_appear_in_same_query!(notifications, deliveries, attempts);

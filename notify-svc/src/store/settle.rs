@@ -1,0 +1,212 @@
+//! Settling deliveries: the attempt's end, the delivery's next state, the notification's, and the next channel's delivery.
+
+use chrono::{DateTime, Utc};
+use diesel::{
+    QueryResult, QueryableByName, sql_query,
+    sql_types::{Array, Integer, Nullable, Text, Timestamptz, Uuid as SqlUuid},
+};
+use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl};
+use notify_domain::{
+    delivery::{Outcome, Step},
+    state::{DeliveryState, NotificationState},
+};
+use service::database::Connection;
+use uuid::Uuid;
+
+use super::queue::{self, Due, NewDelivery};
+
+/// A delivery as a worker holds it: still its own only while the token matches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct Held {
+    pub(crate) notification_id: Uuid,
+    pub(crate) position: i32,
+    /// The attempt's number.
+    pub(crate) token: i32,
+}
+
+impl Due {
+    /// What its worker holds.
+    pub(crate) fn held(&self) -> Held {
+        Held { notification_id: self.notification_id, position: self.position, token: self.attempt_count }
+    }
+}
+
+/// A try that has ended.
+#[derive(Clone, Debug)]
+pub(crate) struct Finished {
+    pub(crate) delivery: Due,
+    pub(crate) outcome: Outcome,
+    /// False for a try that the service itself cut short: it doesn't count against the limit.
+    pub(crate) counts: bool,
+}
+
+/// A decided delivery.
+#[derive(Debug)]
+pub(super) struct Settlement<'a> {
+    held: Held,
+    step: &'a Step,
+    tries_returned: i32,
+}
+
+impl<'a> Settlement<'a> {
+    /// Of a delivery that wasn't tried.
+    pub(super) fn untried(due: &Due, step: &'a Step) -> Self {
+        Self { held: due.held(), step, tries_returned: 0 }
+    }
+}
+
+/// Settles tries in one transaction, each only if its worker still holds it. `decide` says what follows, by the database's
+/// clock. Returns what was decided, `None` where the lease was lost.
+pub(crate) async fn settle(
+    connection: &mut Connection,
+    finished: &[Finished],
+    decide: impl Fn(DateTime<Utc>, &Finished) -> Step + Send + Sync,
+) -> QueryResult<Vec<Option<Step>>> {
+    let decide = &decide;
+    connection
+        .transaction(async |connection| {
+            let owned = lock_owned(connection, finished).await?;
+            let steps: Vec<Option<Step>> = finished
+                .iter()
+                .map(|finished| {
+                    let held = finished.delivery.held();
+                    let now = owned.iter().find(|owned| owned.notification_id == held.notification_id)?.now;
+                    Some(decide(now, finished))
+                })
+                .collect();
+            let decided = || finished.iter().zip(&steps).filter_map(|(f, step)| Some((f, step.as_ref()?)));
+            let ended: Vec<_> = decided().map(|(f, _)| (f.delivery.held(), &f.outcome)).collect();
+            close_attempts(connection, &ended).await?;
+            let settlements: Vec<_> = decided()
+                .map(|(f, step)| Settlement { held: f.delivery.held(), step, tries_returned: i32::from(!f.counts) })
+                .collect();
+            apply(connection, &settlements).await?;
+            Ok(steps)
+        })
+        .await
+}
+
+#[derive(QueryableByName)]
+struct Owned {
+    #[diesel(sql_type = SqlUuid)]
+    notification_id: Uuid,
+    #[diesel(sql_type = Timestamptz)]
+    now: DateTime<Utc>,
+}
+
+async fn lock_owned(connection: &mut AsyncPgConnection, finished: &[Finished]) -> QueryResult<Vec<Owned>> {
+    let held: Vec<_> = finished.iter().map(|finished| finished.delivery.held()).collect();
+    sql_query(
+        "SELECT d.notification_id, now() AS now
+           FROM deliveries d JOIN unnest($1, $2, $3) AS h (notification_id, position, token)
+             ON (d.notification_id, d.position, d.attempt_count) = (h.notification_id, h.position, h.token)
+          WHERE d.state = 'SENDING'
+          ORDER BY d.notification_id
+            FOR UPDATE OF d",
+    )
+    .bind::<Array<SqlUuid>, _>(held.iter().map(|held| held.notification_id).collect::<Vec<_>>())
+    .bind::<Array<Integer>, _>(held.iter().map(|held| held.position).collect::<Vec<_>>())
+    .bind::<Array<Integer>, _>(held.iter().map(|held| held.token).collect::<Vec<_>>())
+    .load(connection)
+    .await
+}
+
+/// Ends attempts.
+pub(super) async fn close_attempts(connection: &mut AsyncPgConnection, ended: &[(Held, &Outcome)]) -> QueryResult<()> {
+    if ended.is_empty() {
+        return Ok(());
+    }
+    sql_query(
+        "UPDATE attempts a
+            SET end_time = greatest(now(), a.start_time), outcome = e.outcome, reason = e.reason
+           FROM unnest($1, $2, $3, $4, $5) AS e (notification_id, position, number, outcome, reason)
+          WHERE (a.notification_id, a.position, a.number) = (e.notification_id, e.position, e.number)
+            AND a.end_time IS NULL",
+    )
+    .bind::<Array<SqlUuid>, _>(ended.iter().map(|(held, _)| held.notification_id).collect::<Vec<_>>())
+    .bind::<Array<Integer>, _>(ended.iter().map(|(held, _)| held.position).collect::<Vec<_>>())
+    .bind::<Array<Integer>, _>(ended.iter().map(|(held, _)| held.token).collect::<Vec<_>>())
+    .bind::<Array<Text>, _>(ended.iter().map(|(_, outcome)| outcome.class.as_str()).collect::<Vec<_>>())
+    .bind::<Array<Text>, _>(ended.iter().map(|(_, outcome)| outcome.reason.as_ref()).collect::<Vec<_>>())
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Writes decisions about deliveries that this transaction has locked.
+pub(super) async fn apply(connection: &mut AsyncPgConnection, settlements: &[Settlement<'_>]) -> QueryResult<()> {
+    if settlements.is_empty() {
+        return Ok(());
+    }
+    update_deliveries(connection, settlements).await?;
+    update_notifications(connection, settlements).await?;
+    let next: Vec<NewDelivery> = settlements
+        .iter()
+        .filter_map(|settlement| match settlement.step {
+            Step::Fallback(_, choice) => {
+                Some(NewDelivery { notification_id: settlement.held.notification_id, choice: choice.clone() })
+            }
+            _ => None,
+        })
+        .collect();
+    if next.is_empty() { Ok(()) } else { queue::enqueue(connection, &next).await }
+}
+
+async fn update_deliveries(connection: &mut AsyncPgConnection, settlements: &[Settlement<'_>]) -> QueryResult<()> {
+    let columns: Vec<_> = settlements.iter().map(|settlement| delivery_columns(settlement.step)).collect();
+    sql_query(
+        "UPDATE deliveries d
+            SET state = s.state, reason = s.reason, next_attempt_time = s.next_attempt_time,
+                settle_time = CASE WHEN s.next_attempt_time IS NULL THEN now() END,
+                lease_until = NULL, lease_owner = NULL, tries_used = tries_used - s.tries_returned
+           FROM unnest($1, $2, $3, $4, $5, $6)
+                AS s (notification_id, position, tries_returned, state, reason, next_attempt_time)
+          WHERE (d.notification_id, d.position) = (s.notification_id, s.position)",
+    )
+    .bind::<Array<SqlUuid>, _>(settlements.iter().map(|s| s.held.notification_id).collect::<Vec<_>>())
+    .bind::<Array<Integer>, _>(settlements.iter().map(|s| s.held.position).collect::<Vec<_>>())
+    .bind::<Array<Integer>, _>(settlements.iter().map(|s| s.tries_returned).collect::<Vec<_>>())
+    .bind::<Array<Text>, _>(columns.iter().map(|(state, ..)| state.as_str()).collect::<Vec<_>>())
+    .bind::<Array<Text>, _>(columns.iter().map(|(_, reason, _)| *reason).collect::<Vec<_>>())
+    .bind::<Array<Nullable<Timestamptz>>, _>(columns.iter().map(|(.., at)| *at).collect::<Vec<_>>())
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+fn delivery_columns(step: &Step) -> (DeliveryState, &str, Option<DateTime<Utc>>) {
+    match step {
+        Step::Delivered => (DeliveryState::Delivered, "", None),
+        Step::Retry(at) => (DeliveryState::Queued, "", Some(*at)),
+        Step::Expired => (DeliveryState::Expired, "", None),
+        Step::Fallback(reason, _) | Step::Dead(reason) => (DeliveryState::Failed, reason, None),
+    }
+}
+
+async fn update_notifications(connection: &mut AsyncPgConnection, settlements: &[Settlement<'_>]) -> QueryResult<()> {
+    let (ids, states): (Vec<Uuid>, Vec<&str>) = settlements
+        .iter()
+        .filter_map(|settlement| {
+            let state = match settlement.step {
+                Step::Delivered => NotificationState::Delivered,
+                Step::Expired => NotificationState::Expired,
+                Step::Dead(_) => NotificationState::Dead,
+                Step::Retry(_) | Step::Fallback(..) => return None,
+            };
+            Some((settlement.held.notification_id, state.as_str()))
+        })
+        .unzip();
+    if ids.is_empty() {
+        return Ok(());
+    }
+    sql_query(
+        "UPDATE notifications n SET state = s.state, settle_time = now()
+           FROM unnest($1, $2) AS s (notification_id, state)
+          WHERE n.notification_id = s.notification_id",
+    )
+    .bind::<Array<SqlUuid>, _>(ids)
+    .bind::<Array<Text>, _>(states)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
