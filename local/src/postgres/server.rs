@@ -1,0 +1,160 @@
+//! The running server process, and the line by which it notices that we are gone.
+
+use std::{
+    fs::{self, File},
+    io::Write,
+    os::unix::{net::UnixStream, process::CommandExt},
+    path::{Path, PathBuf},
+    process::{Child, ChildStdin, Command, Stdio},
+};
+
+use anyhow::Context;
+use nix::{
+    errno::Errno,
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+
+use super::{account::Account, binaries::Binaries};
+
+/// The shell becomes the server (so its process ID is the server's) and leaves a watcher behind that reads a pipe from us.
+/// A process that ends, in whatever way, closes the pipe without a word; then the watcher stops the server. Unlike a
+/// parent-death signal that needs no particular thread, user or system.
+/// The watcher is a grandchild, lest PostgreSQL take it for a process of its own.
+const LAUNCH: &str = r#"
+exec 3<&0 </dev/null
+(
+  (
+    if ! read -r word <&3; then
+      kill -INT $$ 2>/dev/null
+      if [ -n "$THROW_AWAY" ]; then
+        cd /
+        for i in $(seq 200); do kill -0 $$ 2>/dev/null || break; sleep 0.05; done
+        rm -rf "$THROW_AWAY"
+      fi
+    fi
+  ) &
+)
+exec "$@" 3<&-
+"#;
+
+/// A server that this process started.
+pub(crate) struct Server {
+    child: Child,
+    line: Option<ChildStdin>,
+}
+
+/// Where a server's files are.
+pub(crate) struct Places<'a> {
+    pub(crate) home: &'a Path,
+    pub(crate) data: &'a Path,
+    pub(crate) socket_directory: &'a Path,
+    /// Whether `home` goes when the server does.
+    pub(crate) throw_away: bool,
+}
+
+impl Server {
+    pub(crate) fn spawn(binaries: &Binaries, account: &Account, places: &Places) -> anyhow::Result<Self> {
+        let log = File::create(log_path(places.home))?;
+        let mut command = command(Path::new("/bin/sh"), account, places.home);
+        command
+            .args(["-c", LAUNCH, "postgres"])
+            .arg(&binaries.postgres)
+            .arg("-D")
+            .arg(places.data)
+            .args(["-c", "listen_addresses=", "-c", "unix_socket_permissions=0700", "-c", "port=5432"])
+            .arg("-c")
+            .arg(format!("unix_socket_directories={}", places.socket_directory.display()))
+            .args(["-c", "max_connections=400", "-c", "logging_collector=off", "-c", "log_destination=stderr"])
+            .env("THROW_AWAY", if places.throw_away { places.home.as_os_str() } else { "".as_ref() })
+            .stdin(Stdio::piped())
+            .stdout(log.try_clone()?)
+            .stderr(log);
+        let mut child = command.spawn().context("can't run /bin/sh to start PostgreSQL")?;
+        let line = child.stdin.take();
+        Ok(Self { child, line })
+    }
+
+    /// Whether the process lives. Once it has ended, the watcher is let go: the process ID may become somebody else's.
+    pub(crate) fn is_running(&mut self) -> bool {
+        let running = matches!(self.child.try_wait(), Ok(None));
+        if !running && let Some(mut line) = self.line.take() {
+            // It fails only if the watcher is gone already.
+            let _ = writeln!(line, "ended");
+        }
+        running
+    }
+
+    pub(crate) fn running_pid(&mut self) -> Option<Pid> {
+        let pid = i32::try_from(self.child.id()).ok()?;
+        self.is_running().then(|| Pid::from_raw(pid))
+    }
+
+    pub(crate) fn signal(&mut self, signal: Signal) -> anyhow::Result<()> {
+        if let Some(pid) = self.running_pid() {
+            kill(pid, signal).context("can't signal PostgreSQL")?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if self.signal(Signal::SIGINT).is_ok() {
+            let _ = self.child.wait();
+        }
+        self.is_running();
+    }
+}
+
+/// What the server said last, for an error message.
+pub(crate) fn log_tail(home: &Path) -> String {
+    let log = fs::read_to_string(log_path(home)).unwrap_or_default();
+    let lines: Vec<&str> = log.lines().collect();
+    lines[lines.len().saturating_sub(5)..].join(" | ")
+}
+
+/// What the server tells about itself in `postmaster.pid`.
+pub(crate) struct Postmaster {
+    pub(crate) pid: Pid,
+    pub(crate) socket_directory: PathBuf,
+    pub(crate) ready: bool,
+}
+
+impl Postmaster {
+    pub(crate) fn read(data: &Path) -> Option<Self> {
+        let text = fs::read_to_string(data.join("postmaster.pid")).ok()?;
+        let lines: Vec<&str> = text.lines().map(str::trim).collect();
+        Some(Self {
+            pid: Pid::from_raw(lines.first()?.parse().ok()?),
+            socket_directory: PathBuf::from(lines.get(4)?),
+            ready: lines.get(7).is_some_and(|status| *status == "ready"),
+        })
+    }
+
+    /// Whether a server listens there, rather than only its file being left.
+    pub(crate) fn answers(&self) -> bool {
+        UnixStream::connect(self.socket_directory.join(".s.PGSQL.5432")).is_ok()
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) -> anyhow::Result<()> {
+        match kill(self.pid, signal) {
+            Ok(()) | Err(Errno::ESRCH) => Ok(()),
+            Err(error) => Err(error).context("can't stop the PostgreSQL server that an earlier run left behind"),
+        }
+    }
+}
+
+/// A command in the server's account, with a process group of its own: a Ctrl-C in the terminal is for us alone.
+pub(crate) fn command(program: &Path, account: &Account, home: &Path) -> Command {
+    let mut command = account.command(program);
+    command.current_dir(home).process_group(0).env("LC_ALL", "C");
+    for name in ["PGDATA", "PGHOST", "PGPORT", "PGUSER", "PGOPTIONS"] {
+        command.env_remove(name);
+    }
+    command
+}
+
+fn log_path(home: &Path) -> PathBuf {
+    home.join("postgres.log")
+}

@@ -1,0 +1,94 @@
+//! `p2phub`: the pair until it is told to stop.
+
+use std::{convert::Infallible, io::Write, process, time::Duration};
+
+use service::shutdown;
+use tokio::time::sleep;
+use uuid::Uuid;
+
+use crate::{
+    databases::{NOTIFY, REFERRAL},
+    pair::{self, Pair, reachable},
+    postgres::PrivatePostgres,
+    settings::Settings,
+};
+
+/// What a shell reports for a process that Ctrl-C ended.
+const FORCED: i32 = 130;
+
+/// Starts everything, prints where it is, waits for Ctrl-C or SIGTERM, and stops everything.
+pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
+    let (mut pair, postgres) = tokio::select! {
+        started = start(settings) => started?,
+        () = shutdown::signalled() => return Ok(()),
+    };
+    let failure = tokio::select! {
+        () = shutdown::signalled() => None,
+        error = pair.failed() => Some(error),
+        never = keep_running(postgres.as_ref()) => match never {},
+    };
+    println!("stopping (Ctrl-C again to force)");
+    tokio::spawn(async {
+        shutdown::signalled().await;
+        process::exit(FORCED);
+    });
+    let stopped = pair.stop().await;
+    if let Some(postgres) = postgres {
+        postgres.stop().await?;
+    }
+    failure.map_or(stopped, Err)
+}
+
+/// Starts the private server again if it was killed; until it is back, the services say that they don't serve.
+async fn keep_running(postgres: Option<&PrivatePostgres>) -> Infallible {
+    loop {
+        sleep(Duration::from_secs(1)).await;
+        if let Some(postgres) = postgres.filter(|postgres| postgres.is_ours())
+            && let Err(error) = postgres.start().await
+        {
+            tracing::error!(error = format!("{error:#}"), "the private PostgreSQL is down");
+        }
+    }
+}
+
+async fn start(mut settings: Settings) -> anyhow::Result<(Pair, Option<PrivatePostgres>)> {
+    let wanted = settings.referral.database_url.is_none() || settings.notify.database_url.is_none();
+    let postgres = if wanted { Some(open(&mut settings).await?) } else { None };
+    let pair = Pair::start(settings.referral, settings.notify, !settings.notify_url_given).await?;
+    announce(&pair)?;
+    Ok((pair, postgres))
+}
+
+/// Opens the private server, for each service that was given no database.
+async fn open(settings: &mut Settings) -> anyhow::Result<PrivatePostgres> {
+    println!("data directory  {}", settings.data_dir.display());
+    let postgres = PrivatePostgres::open(&settings.data_dir).await?;
+    pair::prepare(&postgres).await?;
+    let (referral, notify) = (&mut settings.referral, &mut settings.notify);
+    if referral.database_url.is_none() {
+        let (url, migration_url) = pair::urls(&postgres, &REFERRAL);
+        (referral.database_url, referral.migration_url) = (Some(url), Some(migration_url));
+    }
+    if notify.database_url.is_none() {
+        let (url, migration_url) = pair::urls(&postgres, &NOTIFY);
+        (notify.database_url, notify.migration_url) = (Some(url), Some(migration_url));
+    }
+    Ok(postgres)
+}
+
+fn announce(pair: &Pair) -> anyhow::Result<()> {
+    let referral = reachable(pair.referral.address);
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "referral-svc    {}", pair.referral.address)?;
+    writeln!(out, "notify-svc      {}", pair.notify.address)?;
+    writeln!(out, "\nTry, from another terminal:\n")?;
+    writeln!(
+        out,
+        "  grpcurl -plaintext -d '{{\"request_id\": \"{}\", \"external_id\": \"telegram:1001\", \"first_name\": \"Ada\"}}' \\\n    \
+         {referral} p2phub.referral.v1.PartnerService/RegisterPartner\n",
+        Uuid::new_v4()
+    )?;
+    writeln!(out, "ready")?;
+    out.flush()?;
+    Ok(())
+}
