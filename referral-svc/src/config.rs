@@ -10,30 +10,34 @@ use tonic::transport::Endpoint;
 
 use crate::store::clock::Clock;
 
+const POOL_SIZE: usize = 16;
+const NOTIFY_URL: &str = "http://127.0.0.1:50052";
+const PAYMENT_METHODS: &str = "manual";
+
 /// P2PHub's referral service: partners, payments and the ledger, over gRPC.
 #[derive(Parser, Clone)]
 #[command(name = "referral-svc", version, after_help = service::telemetry::ENVIRONMENT_HELP)]
 pub struct Config {
     /// Where to listen for gRPC.
-    #[arg(long, env = "REFERRAL_LISTEN", default_value = "127.0.0.1:50051", value_name = "ADDRESS:PORT")]
+    #[arg(long, env = "REFERRAL_LISTEN", default_value = "127.0.0.1:50051", value_name = "REFERRAL_LISTEN")]
     pub listen: SocketAddr,
     /// The service's own database, as the role that serves: postgres://user@host:port/name. Required.
-    #[arg(long, env = "REFERRAL_DATABASE_URL", hide_env_values = true, value_name = "URL")]
+    #[arg(long, env = "REFERRAL_DATABASE_URL", hide_env_values = true, value_name = "REFERRAL_DATABASE_URL")]
     pub database_url: Option<String>,
     /// The same database, as the role that migrates. [default: REFERRAL_DATABASE_URL]
-    #[arg(long, env = "REFERRAL_MIGRATION_URL", hide_env_values = true, value_name = "URL")]
+    #[arg(long, env = "REFERRAL_MIGRATION_URL", hide_env_values = true, value_name = "REFERRAL_MIGRATION_URL")]
     pub migration_url: Option<String>,
     /// How many database connections at most.
-    #[arg(long, env = "REFERRAL_POOL_SIZE", default_value_t = 16, value_parser = pool_size, value_name = "N")]
+    #[arg(long, env = "REFERRAL_POOL_SIZE", default_value_t = POOL_SIZE, value_parser = pool_size, value_name = "REFERRAL_POOL_SIZE")]
     pub pool_size: usize,
     /// Where notify-svc listens.
-    #[arg(long, env = "NOTIFY_URL", default_value = "http://127.0.0.1:50052", value_name = "URL")]
+    #[arg(long, env = "NOTIFY_URL", default_value = NOTIFY_URL, value_name = "NOTIFY_URL")]
     pub notify_url: String,
     /// A JSON file with the plan: rates, XP, price, durations. [default: the built-in plan]
-    #[arg(long, env = "PLAN_FILE", value_name = "FILE")]
+    #[arg(long, env = "PLAN_FILE", value_name = "PLAN_FILE")]
     pub plan_file: Option<PathBuf>,
     /// Which payment methods are open, separated by commas: trusted, manual.
-    #[arg(long, env = "PAYMENT_METHODS", default_value = "manual", value_name = "METHODS")]
+    #[arg(long, env = "PAYMENT_METHODS", default_value = PAYMENT_METHODS, value_name = "PAYMENT_METHODS")]
     pub payment_methods: String,
     /// Shifts the time, for tests.
     #[arg(skip)]
@@ -45,11 +49,18 @@ fn pool_size(text: &str) -> Result<usize, String> {
 }
 
 impl Config {
-    /// The defaults, with a database; then fields are set.
+    /// The defaults, whatever the environment says, with a database; then fields are set.
     pub fn new(database_url: impl Into<String>) -> Self {
-        let mut config = Self::parse_from(["referral-svc"]);
-        config.database_url = Some(database_url.into());
-        config
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 50051)),
+            database_url: Some(database_url.into()),
+            migration_url: None,
+            pool_size: POOL_SIZE,
+            notify_url: NOTIFY_URL.to_owned(),
+            plan_file: None,
+            payment_methods: PAYMENT_METHODS.to_owned(),
+            clock: Clock::default(),
+        }
     }
 
     pub(crate) fn database(&self) -> anyhow::Result<DatabaseConfig> {

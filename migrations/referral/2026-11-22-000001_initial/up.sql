@@ -36,8 +36,12 @@ CREATE TABLE partners (
 CREATE INDEX partners_by_referrer ON partners (referrer_id, partner_id);
 
 -- Depth is the referrer's plus one, so a cycle cannot be written down; lineage is the referrer's, moved by one.
-CREATE FUNCTION partners_inserted() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE FUNCTION partners_inserted() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, public, pg_temp AS $$
 BEGIN
+    -- A snapshot older than the lock would hide what others just moved.
+    IF current_setting('transaction_isolation') <> 'read committed' THEN
+        RAISE EXCEPTION 'the tree grows under read committed only' USING ERRCODE = 'check_violation', CONSTRAINT = 'partners_tree';
+    END IF;
     PERFORM pg_advisory_xact_lock_shared(1, 0);
     IF EXISTS (
         SELECT FROM new_rows n JOIN partners p ON p.partner_id = n.referrer_id
@@ -51,7 +55,7 @@ END $$;
 CREATE TRIGGER partners_inserted AFTER INSERT ON partners
     REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION partners_inserted();
 
-CREATE FUNCTION partners_updated() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE FUNCTION partners_updated() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, public, pg_temp AS $$
 DECLARE
     moved uuid[];
 BEGIN

@@ -16,7 +16,10 @@ use referral_domain::{
     plan::Plan,
     state::{Decision, State},
 };
-use service::database::{self, Pool};
+use service::{
+    database::{self, Pool},
+    telemetry,
+};
 use uuid::Uuid;
 
 use super::{
@@ -98,8 +101,15 @@ async fn decide_and_write(transaction: &mut Transaction, rules: &Rules, batch: &
     let known = requests::load(transaction, &keys).await?;
     let fresh = batch.iter().filter(|queued| key(queued).is_none_or(|key| !known.contains_key(&key)));
     let state = load::state(transaction, fresh.map(|queued| &queued.command), &rules.plan).await?;
-    let mut deciding =
-        Deciding { rules, now, state, known, written: Written::default(), ids: IdSource::new(now, rand::random) };
+    let mut deciding = Deciding {
+        rules,
+        now,
+        state,
+        known,
+        written: Written::default(),
+        ids: IdSource::new(now, rand::random),
+        batch_traceparent: telemetry::current_traceparent(),
+    };
     let answers = batch.iter().map(|queued| deciding.answer(queued)).collect();
     let Deciding { state, written, .. } = deciding;
     if written.is_empty() {
@@ -116,6 +126,7 @@ struct Deciding<'a> {
     known: HashMap<RequestKey, Answered>,
     written: Written,
     ids: IdSource,
+    batch_traceparent: String,
 }
 
 impl Deciding<'_> {
@@ -125,18 +136,20 @@ impl Deciding<'_> {
         }
         let context = Context { now: self.now, plan: &self.rules.plan, methods: &self.rules.methods };
         let (state, ids) = (&self.state, &mut self.ids);
+        let span = tracing::info_span!(parent: None, "decide", method = queued.method);
+        telemetry::set_parent(&span, &queued.traceparent);
+        telemetry::add_link(&span, &self.batch_traceparent);
+        let _decided = span.enter();
         // The state is only read, so a decision that panics leaves nothing half done.
         let decision = catch_unwind(AssertUnwindSafe(|| decide(state, &queued.command, &context, ids)));
         match decision {
             Ok(Ok(decision)) => Ok(self.record(queued, decision)),
             Ok(Err(undecided)) => {
-                tracing::error!(trace_id = queued.trace_id, method = queued.method, error = %undecided, "a command can't be decided");
+                tracing::error!(error = %undecided, "a command can't be decided");
                 Err(Failed::Defect)
             }
-            Err(_panic) => {
-                tracing::error!(trace_id = queued.trace_id, method = queued.method, "a decision panicked");
-                Err(Failed::Defect)
-            }
+            // The panic hook has logged it, in this span.
+            Err(_panic) => Err(Failed::Defect),
         }
     }
 

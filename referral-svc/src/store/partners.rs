@@ -86,7 +86,7 @@ pub(crate) async fn lock(transaction: &mut Transaction, ids: &[Uuid]) -> Result<
     Ok(())
 }
 
-/// Every partner that any of the keys names.
+/// Every partner that any of the keys names; one named twice comes twice.
 pub(crate) async fn load(
     transaction: &mut Transaction,
     ids: &[Uuid],
@@ -95,8 +95,8 @@ pub(crate) async fn load(
 ) -> Result<Vec<Partner>> {
     let rows: Vec<PartnerRow> = Sql::new(
         "SELECT * FROM partners WHERE partner_id = ANY ({})
-         UNION SELECT * FROM partners WHERE external_id = ANY ({})
-         UNION SELECT * FROM partners WHERE referral_code = ANY ({})",
+         UNION ALL SELECT * FROM partners WHERE external_id = ANY ({})
+         UNION ALL SELECT * FROM partners WHERE referral_code = ANY ({})",
     )
     .bind::<Array<SqlUuid>, _>(ids)
     .bind::<Array<Text>, _>(external_ids)

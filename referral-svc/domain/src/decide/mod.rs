@@ -2,8 +2,10 @@
 
 mod partner;
 mod payment;
+#[cfg(test)]
+mod tests;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::{
     command::{Command, Outcome, Refusal},
@@ -52,6 +54,11 @@ impl Verdict {
     fn refused(refusal: Refusal) -> Self {
         Self { outcome: Err(refusal), changes: Changes::default() }
     }
+}
+
+/// The time so much later, or the end of time.
+fn later(time: DateTime<Utc>, by: TimeDelta) -> DateTime<Utc> {
+    time.checked_add_signed(by).unwrap_or(DateTime::<Utc>::MAX_UTC)
 }
 
 type Result<T, E = Undecided> = std::result::Result<T, E>;

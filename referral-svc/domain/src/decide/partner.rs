@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 
-use super::{Context, Result, Undecided, Verdict};
+use super::{Context, Result, Undecided, Verdict, later};
 use crate::{
     LEVELS,
     command::{Attribution, Outcome, PartnerView, ProfileChange, Refusal, RegisterPartner},
@@ -85,7 +85,7 @@ pub(super) fn attach(
     if partner_id == *referrer_id || above.contains(&partner_id) {
         return Ok(Verdict::refused(Refusal::ReferralCycle));
     }
-    if context.now >= partner.create_time + context.plan.attribution_window() {
+    if context.now >= later(partner.create_time, context.plan.attribution_window()) {
         return Ok(Verdict::refused(Refusal::AttributionWindowClosed));
     }
     let moved = Partner {

@@ -1,6 +1,6 @@
 //! Decisions about payments: opening, review, and the sale.
 
-use super::{Context, Result, Undecided, Verdict};
+use super::{Context, Result, Undecided, Verdict, later};
 use crate::{
     command::{Outcome, Refusal},
     commission::{self, Commission},
@@ -31,7 +31,7 @@ pub(super) fn create(
         method,
         plan_version: context.plan.version(),
         create_time: context.now,
-        expire_time: context.now + context.plan.payment_window(),
+        expire_time: later(context.now, context.plan.payment_window()),
         progress: Progress::Pending,
         late_references: Vec::new(),
     };
@@ -140,7 +140,7 @@ fn sell(
         entries: Split::of_sale(payment.amount, &shares)?.entries(&state.accounts)?,
     };
     let pro_start = standing.pro_expires_at.filter(|_| standing.is_pro(context.now)).unwrap_or(context.now);
-    let pro_end = pro_start + context.plan.pro_duration();
+    let pro_end = later(pro_start, context.plan.pro_duration());
     let commissions: Vec<Commission> = shares
         .iter()
         .map(|share| Commission {
