@@ -64,7 +64,7 @@ impl Pair {
         }
     }
 
-    /// Drains referral-svc, whose publisher still hands over what it can, and then notify-svc.
+    /// Drains referral-svc, then notify-svc; what is not published yet waits in the outbox for the next start.
     pub(crate) async fn stop(self) -> anyhow::Result<()> {
         let referral = self.referral.stop().await;
         let notify = self.notify.stop().await;

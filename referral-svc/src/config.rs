@@ -95,8 +95,8 @@ impl Config {
     pub(crate) fn notify(&self) -> anyhow::Result<Endpoint> {
         let endpoint = Endpoint::from_shared(self.notify_url.clone())
             .ok()
-            .filter(|endpoint| endpoint.uri().scheme().is_some())
-            .context("NOTIFY_URL: must be an http or https URL")?;
+            .filter(|endpoint| endpoint.uri().scheme_str() == Some("http") && endpoint.uri().host().is_some())
+            .context("NOTIFY_URL: must be an http URL, such as http://127.0.0.1:50052")?;
         let patience = std::time::Duration::from_secs(5);
         Ok(endpoint
             .connect_timeout(patience)

@@ -18,7 +18,7 @@ use clap::Parser;
 use diesel_migrations::{EmbeddedMigrations, embed_migrations};
 use p2phub_proto::referral::v1 as pb;
 use service::{
-    database::{self, Pool},
+    database::{self, DatabaseConfig, Pool},
     server::{GrpcServer, Running},
 };
 use tokio::{sync::Notify, task::JoinHandle};
@@ -30,7 +30,10 @@ pub use store::clock::Clock;
 
 const MIGRATIONS: EmbeddedMigrations = embed_migrations!("../migrations/referral");
 
-/// The largest request; the largest answer is a page of 1000 partners.
+/// Connections for what writes: one for the committer, one for the publisher, one while a lost one is replaced.
+const WRITERS: usize = 3;
+
+/// The largest request; the largest answer, a page of 500 partners, stays under 4 MiB.
 const REQUEST_BYTES_MAX: usize = 256 * 1024;
 
 /// A running service.
@@ -39,12 +42,17 @@ pub struct Handle {
     pub local_addr: SocketAddr,
     server: Running,
     jobs: Vec<JoinHandle<()>>,
+    shutdown: CancellationToken,
+    drained: CancellationToken,
 }
 
 impl Handle {
     /// Waits until the service has drained after its shutdown, or failed.
     pub async fn finished(self) -> anyhow::Result<()> {
         let served = self.server.task.await.context("the server's task")?;
+        // The server may have failed by itself; and calls that outlast its drain hold nothing up.
+        self.shutdown.cancel();
+        self.drained.cancel();
         for job in self.jobs {
             job.await.context("a job's task")?;
         }
@@ -58,6 +66,8 @@ pub async fn start(config: Config, shutdown: CancellationToken) -> anyhow::Resul
     let database = config.database()?;
     database::migrate(&database, MIGRATIONS).await.context("REFERRAL_DATABASE_URL: migrating")?;
     let pool = database::pool(&database, "referral-svc")?;
+    // However many reads wait for the pool, the committer and the publisher don't.
+    let writers = database::pool(&DatabaseConfig { pool_size: WRITERS, ..database }, "referral-svc writer")?;
     let mut connection = database::connect(&pool).await.context("REFERRAL_DATABASE_URL")?;
     if !store::plans::note(&mut connection, &plan).await? {
         bail!(
@@ -69,12 +79,14 @@ pub async fn start(config: Config, shutdown: CancellationToken) -> anyhow::Resul
 
     let committed = Arc::new(Notify::new());
     let rules = Arc::new(Rules { plan, methods, clock: config.clock.clone() });
-    let (queue, committer) = Committer::new(pool.clone(), rules, committed.clone());
-    let publisher = Publisher { pool: pool.clone(), notify, committed, shutdown: shutdown.clone() };
+    let (queue, committer) = Committer::new(writers.clone(), rules, committed.clone());
+    let publisher = Publisher { pool: writers, notify, committed, shutdown: shutdown.clone() };
     let census = app::run_census(pool.clone(), config.clock.clone(), queue.clone(), shutdown.clone());
-    let server = server(&config, queue, pool.clone()).serve(config.listen, pool, shutdown).await?;
-    let jobs = vec![tokio::spawn(committer.run()), tokio::spawn(publisher.run()), tokio::spawn(census)];
-    Ok(Handle { local_addr: server.local_addr, server, jobs })
+    let server = server(&config, queue, pool.clone()).serve(config.listen, pool, shutdown.clone()).await?;
+    let drained = CancellationToken::new();
+    let committing = tokio::spawn(committer.run(drained.clone()));
+    let jobs = vec![committing, tokio::spawn(publisher.run()), tokio::spawn(census)];
+    Ok(Handle { local_addr: server.local_addr, server, jobs, shutdown, drained })
 }
 
 fn server(config: &Config, queue: CommandQueue, pool: Pool) -> GrpcServer {
@@ -90,7 +102,7 @@ fn server(config: &Config, queue: CommandQueue, pool: Pool) -> GrpcServer {
         "p2phub.referral.v1.LeaderboardService",
         "p2phub.referral.v1.AuditService",
     ];
-    let api = api::Api { queue, pool, clock: config.clock.clone() };
+    let api = api::Api::new(queue, pool, config.clock.clone());
     GrpcServer::new("referral.p2phub", &NAMES)
         .add_service(PartnerServiceServer::new(api.clone()).max_decoding_message_size(REQUEST_BYTES_MAX))
         .add_service(PaymentServiceServer::new(api.clone()).max_decoding_message_size(REQUEST_BYTES_MAX))

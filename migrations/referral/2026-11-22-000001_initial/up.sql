@@ -146,6 +146,7 @@ CREATE TABLE payments (
     CONSTRAINT payments_period CHECK (pro_end > pro_start)
 ) WITH (fillfactor = 80);
 CREATE INDEX payments_by_partner ON payments (partner_id, payment_id);
+CREATE INDEX payments_in_review ON payments (payment_id) WHERE state = 'IN_REVIEW';
 
 CREATE FUNCTION payments_success_stays() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
@@ -153,8 +154,10 @@ BEGIN
 END $$;
 CREATE TRIGGER payments_success_stays BEFORE UPDATE ON payments FOR EACH ROW
     WHEN (OLD.confirmed_ref IS NOT NULL
-        AND (NEW.confirmed_ref, NEW.confirm_time, NEW.transaction_id, NEW.amount, NEW.partner_id)
-            IS DISTINCT FROM (OLD.confirmed_ref, OLD.confirm_time, OLD.transaction_id, OLD.amount, OLD.partner_id))
+        AND (NEW.confirmed_ref, NEW.confirm_time, NEW.transaction_id, NEW.amount, NEW.partner_id, NEW.pro_start, NEW.pro_end,
+                NEW.submitted_ref, NEW.override_reason, NEW.plan_version)
+            IS DISTINCT FROM (OLD.confirmed_ref, OLD.confirm_time, OLD.transaction_id, OLD.amount, OLD.partner_id, OLD.pro_start,
+                OLD.pro_end, OLD.submitted_ref, OLD.override_reason, OLD.plan_version))
     EXECUTE FUNCTION payments_success_stays();
 
 -- References that came for expired or rejected payments: there may be money to be found.
@@ -177,6 +180,7 @@ CREATE TABLE accounts (
     UNIQUE NULLS NOT DISTINCT (purpose, owner_id, asset),
     CHECK ((purpose = 'PARTNER_AVAILABLE') = (owner_id IS NOT NULL))
 ) WITH (fillfactor = 50);
+INSERT INTO accounts (purpose, asset) VALUES ('PLATFORM_CLEARING', 'USDT'), ('PLATFORM_REVENUE', 'USDT');
 
 CREATE TABLE ledger_transactions (
     transaction_id uuid PRIMARY KEY,
@@ -185,6 +189,21 @@ CREATE TABLE ledger_transactions (
     create_time timestamptz NOT NULL
 );
 CREATE UNIQUE INDEX ledger_transactions_one_sale ON ledger_transactions (payment_id) WHERE kind = 'PRO_SALE';
+ALTER TABLE payments ADD FOREIGN KEY (transaction_id) REFERENCES ledger_transactions DEFERRABLE INITIALLY DEFERRED;
+
+-- Only a payment that succeeded is booked, and only as the transaction that it names.
+CREATE FUNCTION ledger_transactions_inserted() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, public, pg_temp AS $$
+BEGIN
+    IF EXISTS (
+        SELECT FROM new_rows n JOIN payments p USING (payment_id)
+        WHERE p.state <> 'SUCCEEDED' OR p.transaction_id <> n.transaction_id
+    ) THEN
+        RAISE EXCEPTION 'a sale is booked for a payment that succeeded' USING ERRCODE = 'check_violation', CONSTRAINT = 'ledger_transactions_paid';
+    END IF;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER ledger_transactions_inserted AFTER INSERT ON ledger_transactions
+    REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION ledger_transactions_inserted();
 
 CREATE TABLE ledger_entries (
     account_id bigint NOT NULL,
@@ -216,6 +235,16 @@ BEGIN
             OR n.entries <> (SELECT count(*) FROM ledger_entries e WHERE e.transaction_id = n.transaction_id)
     ) THEN
         RAISE EXCEPTION 'entries come with their transaction, all at once' USING ERRCODE = 'check_violation', CONSTRAINT = 'ledger_entries_sealed';
+    END IF;
+    IF EXISTS (
+        SELECT FROM (
+            SELECT n.transaction_id, coalesce(sum(n.amount) FILTER (WHERE a.purpose = 'PLATFORM_CLEARING'), 0) AS received
+            FROM new_rows n JOIN accounts a USING (account_id) GROUP BY 1
+        ) n
+        JOIN ledger_transactions t USING (transaction_id) JOIN payments p USING (payment_id)
+        WHERE t.kind = 'PRO_SALE' AND n.received <> -p.amount
+    ) THEN
+        RAISE EXCEPTION 'a sale books what was paid' USING ERRCODE = 'check_violation', CONSTRAINT = 'ledger_entries_received';
     END IF;
     IF EXISTS (
         SELECT FROM (
@@ -252,27 +281,33 @@ CREATE FUNCTION open_accounts(purposes text[], owners uuid[], assets text[])
 RETURNS TABLE (account_id bigint, purpose text, owner_id uuid, asset text, balance bigint, version bigint)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
 #variable_conflict use_column
+DECLARE
+    ids bigint[];
 BEGIN
     INSERT INTO accounts (purpose, owner_id, asset)
     SELECT w.purpose, w.owner_id, w.asset
     FROM unnest(purposes, owners, assets) AS w (purpose, owner_id, asset)
-    WHERE NOT EXISTS (
+    -- Plain equality, so that the unique key finds each; the platform's accounts are there from the beginning.
+    WHERE w.owner_id IS NOT NULL AND NOT EXISTS (
         SELECT FROM accounts a
-        WHERE a.purpose = w.purpose AND a.owner_id IS NOT DISTINCT FROM w.owner_id AND a.asset = w.asset
+        WHERE a.purpose = w.purpose AND a.owner_id = w.owner_id AND a.asset = w.asset
     )
     ORDER BY 1, 2, 3
     ON CONFLICT DO NOTHING;
-    RETURN QUERY
-    SELECT a.account_id, a.purpose, a.owner_id, a.asset, a.balance, a.version
-    FROM accounts a
-    WHERE a.account_id IN (
+    -- Found first, locked by ID alone: a row that another sale moved meanwhile is checked again against the lock's own
+    -- condition, and one with a subquery would lose it.
+    ids := ARRAY(
         SELECT p.account_id FROM unnest(purposes, owners, assets) AS w (purpose, owner_id, asset)
         JOIN accounts p ON p.purpose = w.purpose AND p.owner_id = w.owner_id AND p.asset = w.asset
         UNION ALL
         SELECT p.account_id FROM unnest(purposes, owners, assets) AS w (purpose, owner_id, asset)
         JOIN accounts p ON p.purpose = w.purpose AND p.owner_id IS NULL AND p.asset = w.asset
         WHERE w.owner_id IS NULL
-    )
+    );
+    RETURN QUERY
+    SELECT a.account_id, a.purpose, a.owner_id, a.asset, a.balance, a.version
+    FROM accounts a
+    WHERE a.account_id = ANY (ids)
     ORDER BY a.account_id
     FOR NO KEY UPDATE;
 END $$;

@@ -8,7 +8,7 @@ use uuid::Uuid;
 use crate::store::notifications::Filter;
 
 const SIZE_DEFAULT: usize = 50;
-const SIZE_MAX: usize = 1000;
+const SIZE_MAX: usize = 500;
 /// Bytes of the filter's digest in a token.
 const DIGEST_BYTES: usize = 8;
 
@@ -67,7 +67,7 @@ mod tests {
     #[test]
     fn sizes() {
         assert_eq!(size(0).ok(), Some(50));
-        assert_eq!(size(1000).ok(), Some(1000));
+        assert_eq!(size(500).ok(), Some(500));
         assert!(size(-1).is_err() && size(1001).is_err() && size(i32::MAX).is_err());
     }
 

@@ -84,6 +84,7 @@ impl LedgerService for Api {
         &self,
         _request: Request<pb::CheckLedgerRequest>,
     ) -> Result<Response<pb::CheckLedgerResponse>, Status> {
+        let _alone = self.checking.lock().await;
         self.read(async |connection, _now| {
             let checks: Vec<pb::Check> = check::run(connection)
                 .await?

@@ -7,15 +7,18 @@ mod partner;
 mod payment;
 mod status;
 
+use std::sync::Arc;
+
 use chrono::{DateTime, Utc};
 use diesel_async::AsyncPgConnection;
 use prost::Message;
 use referral_domain::command::Command;
 use service::{
     call::CallContext,
-    database::{self, Pool},
+    database::{self, Connection, Pool},
     error::Failure,
 };
+use tokio::sync::Mutex;
 use tonic::{Request, Response, Status, metadata::MetadataValue};
 
 use crate::{
@@ -27,18 +30,34 @@ use crate::{
 /// What every service of this contract works with.
 #[derive(Clone)]
 pub(crate) struct Api {
-    pub(crate) queue: CommandQueue,
-    pub(crate) pool: Pool,
-    pub(crate) clock: Clock,
+    queue: CommandQueue,
+    pool: Pool,
+    clock: Clock,
+    /// One check of the books at a time.
+    checking: Arc<Mutex<()>>,
+}
+
+/// A connection in use. Dropped in the middle of a query (the caller's deadline passed), it is closed, lest the next user
+/// wait for that query's end.
+struct Lease(Option<Connection>);
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.0.take().map(Connection::take);
+    }
 }
 
 impl Api {
+    pub(crate) fn new(queue: CommandQueue, pool: Pool, clock: Clock) -> Self {
+        Self { queue, pool, clock, checking: Arc::default() }
+    }
+
     /// Runs a mutation: checks, queues, waits for the commit, answers with the committed response message.
     async fn command<Q, R>(
         &self,
         request: Request<Q>,
         method: &'static str,
-        request_id: impl FnOnce(&Q) -> &str,
+        request_id: impl FnOnce(&mut Q) -> &mut String,
         parse: impl FnOnce(&Q) -> Checked<Command>,
     ) -> Result<Response<R>, Status>
     where
@@ -46,9 +65,11 @@ impl Api {
         R: Message + Default,
     {
         let call = CallContext::of(&request);
-        let message = request.into_inner();
+        let mut message = request.into_inner();
+        // The ID is not part of the content: one UUID has several spellings.
+        let request_id = std::mem::take(request_id(&mut message));
         let run = async {
-            let request_id = fields::id("request_id", request_id(&message))?;
+            let request_id = fields::id("request_id", &request_id)?;
             let command = parse(&message)?;
             let queued = Queued::of_call(command, method, request_id, &message.encode_to_vec(), call);
             let answer = self.queue.execute(queued).await.map_err(status::of_failed)?;
@@ -74,9 +95,15 @@ impl Api {
         read: impl AsyncFnOnce(&mut AsyncPgConnection, DateTime<Utc>) -> Result<T, ReadError>,
     ) -> Result<Response<T>, Status> {
         let run = async {
-            let mut connection = database::connect(&self.pool).await?;
-            let now = self.clock.now(&mut connection).await?;
-            read(&mut connection, now).await
+            let mut lease = Lease(Some(database::connect(&self.pool).await?));
+            let Some(connection) = lease.0.as_deref_mut() else {
+                return Err(Failure::internal().into());
+            };
+            let now = self.clock.now(connection).await?;
+            let answer = read(connection, now).await;
+            // The query has ended: back to the pool.
+            drop(lease.0.take());
+            answer
         };
         run.await.map(Response::new).map_err(|error| {
             status::finish(match error {

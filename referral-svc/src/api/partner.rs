@@ -23,21 +23,21 @@ impl PartnerService for Api {
         request: Request<pb::RegisterPartnerRequest>,
     ) -> Result<Response<pb::RegisterPartnerResponse>, Status> {
         let parse = |message: &_| inward::register(message, rand::random);
-        self.command(request, "RegisterPartner", |message| &message.request_id, parse).await
+        self.command(request, "RegisterPartner", |message| &mut message.request_id, parse).await
     }
 
     async fn attach_referrer(
         &self,
         request: Request<pb::AttachReferrerRequest>,
     ) -> Result<Response<pb::AttachReferrerResponse>, Status> {
-        self.command(request, "AttachReferrer", |message| &message.request_id, inward::attach).await
+        self.command(request, "AttachReferrer", |message| &mut message.request_id, inward::attach).await
     }
 
     async fn update_partner(
         &self,
         request: Request<pb::UpdatePartnerRequest>,
     ) -> Result<Response<pb::UpdatePartnerResponse>, Status> {
-        self.command(request, "UpdatePartner", |message| &message.request_id, inward::update).await
+        self.command(request, "UpdatePartner", |message| &mut message.request_id, inward::update).await
     }
 
     async fn get_partner(

@@ -29,28 +29,28 @@ impl PaymentService for Api {
         &self,
         request: Request<pb::CreatePaymentRequest>,
     ) -> Result<Response<pb::CreatePaymentResponse>, Status> {
-        self.command(request, "CreatePayment", |message| &message.request_id, inward::create_payment).await
+        self.command(request, "CreatePayment", |message| &mut message.request_id, inward::create_payment).await
     }
 
     async fn submit_payment(
         &self,
         request: Request<pb::SubmitPaymentRequest>,
     ) -> Result<Response<pb::SubmitPaymentResponse>, Status> {
-        self.command(request, "SubmitPayment", |message| &message.request_id, inward::submit_payment).await
+        self.command(request, "SubmitPayment", |message| &mut message.request_id, inward::submit_payment).await
     }
 
     async fn confirm_payment(
         &self,
         request: Request<pb::ConfirmPaymentRequest>,
     ) -> Result<Response<pb::ConfirmPaymentResponse>, Status> {
-        self.command(request, "ConfirmPayment", |message| &message.request_id, inward::confirm_payment).await
+        self.command(request, "ConfirmPayment", |message| &mut message.request_id, inward::confirm_payment).await
     }
 
     async fn reject_payment(
         &self,
         request: Request<pb::RejectPaymentRequest>,
     ) -> Result<Response<pb::RejectPaymentResponse>, Status> {
-        self.command(request, "RejectPayment", |message| &message.request_id, inward::reject_payment).await
+        self.command(request, "RejectPayment", |message| &mut message.request_id, inward::reject_payment).await
     }
 
     async fn refund_payment(
@@ -69,7 +69,11 @@ impl PaymentService for Api {
             let payment = payments::find(connection, payment_id)
                 .await?
                 .ok_or_else(|| status::not_found("PAYMENT_NOT_FOUND", "no such payment"))?;
-            let commissions = ledger::commissions_of(connection, &[payment_id]).await?;
+            // What was booked since the payment was read belongs to a later answer.
+            let commissions = match payment.success() {
+                Some(_) => ledger::commissions_of(connection, &[payment_id]).await?,
+                None => Vec::new(),
+            };
             Ok(pb::GetPaymentResponse {
                 payment: Some(outward::payment(&payment, now)),
                 commissions: commissions.iter().map(outward::commission).collect(),
@@ -85,15 +89,16 @@ impl PaymentService for Api {
         self.read(async |connection, now| {
             let message = request.into_inner();
             let partner_id: Option<PartnerId> = fields::optional_id("partner_id", &message.partner_id)?;
+            let state = state_filter(message.state)?;
             let list = ["payments", &message.partner_id, &message.state.to_string()];
             let page = Page::new(message.page_size, &message.page_token, &list)?;
-            let Some(state) = state_filter(message.state)? else {
-                // Refunds are not built yet, so nothing is in this state.
-                return Ok(pb::ListPaymentsResponse::default());
-            };
             if let Some(partner_id) = partner_id {
                 existing_partner(connection, &Key::Id(partner_id)).await?;
             }
+            let Some(state) = state else {
+                // Refunds are not built yet, so nothing is in this state.
+                return Ok(pb::ListPaymentsResponse::default());
+            };
             let filter = Filter { partner_id, state: state.map(|state| (state, now)) };
             let mut payments = payments::list(connection, &filter, page.after_or(Uuid::max()), page.limit()).await?;
             let next_page_token = page.cut(&mut payments, |payment| payment.payment_id.into());

@@ -54,8 +54,8 @@ pub(super) type Answers = Vec<std::result::Result<Answer, Failed>>;
 pub(super) enum Failure {
     /// Before COMMIT: nothing was done.
     Before(Error),
-    /// While COMMIT was on its way: it may have been done.
-    AtCommit(Error),
+    /// While COMMIT was on its way: it may have been done, with these answers.
+    AtCommit(Error, Answers),
 }
 
 impl From<Error> for Failure {
@@ -68,10 +68,10 @@ impl From<Error> for Failure {
 pub(super) async fn commit(pool: &Pool, rules: &Rules, batch: &[Queued]) -> std::result::Result<Answers, Failure> {
     let mut transaction = Transaction::begin(database::connect(pool).await?).await?;
     match decide_and_write(&mut transaction, rules, batch).await {
-        Ok((answers, true)) => {
-            transaction.commit().await.map_err(Failure::AtCommit)?;
-            Ok(answers)
-        }
+        Ok((answers, true)) => match transaction.commit().await {
+            Ok(()) => Ok(answers),
+            Err(error) => Err(Failure::AtCommit(error, answers)),
+        },
         Ok((answers, false)) => {
             transaction.roll_back().await?;
             Ok(answers)
@@ -95,7 +95,7 @@ async fn decide_and_write(transaction: &mut Transaction, rules: &Rules, batch: &
     for (caller, request_id) in &keys {
         stripes.add("request_id", &[caller.as_bytes(), request_id.as_bytes()].concat());
     }
-    load::stripes(batch.iter().map(|queued| &queued.command), &mut stripes);
+    load::stripes(transaction, batch.iter().map(|queued| &queued.command), &mut stripes).await?;
     locks::take(transaction, tree_changes, &stripes).await?;
     let now = transaction.now(&rules.clock).await?;
     let known = requests::load(transaction, &keys).await?;

@@ -1,7 +1,8 @@
 //! Keeps the ancestors' PRO counts up with whose PRO began or ended: a job, every few seconds.
 
-use std::time::Duration;
+use std::{panic::AssertUnwindSafe, time::Duration};
 
+use futures_util::FutureExt;
 use referral_domain::command::Command;
 use service::{database, telemetry};
 use tokio_util::sync::CancellationToken;
@@ -18,8 +19,10 @@ const PARTNERS_MAX: i64 = 200;
 /// Runs until `shutdown`. Several instances may: a partner counted already is passed over.
 pub(crate) async fn run(pool: database::Pool, clock: Clock, queue: CommandQueue, shutdown: CancellationToken) {
     while shutdown.run_until_cancelled(tokio::time::sleep(EVERY)).await.is_some() {
-        let span = tracing::debug_span!(parent: None, "count_pro_members");
-        if let Err(error) = count(&pool, &clock, &queue).instrument(span).await {
+        let span = tracing::info_span!(parent: None, "count_pro_members");
+        let counted = AssertUnwindSafe(count(&pool, &clock, &queue)).catch_unwind().instrument(span).await;
+        // A panic is logged by its hook.
+        if let Ok(Err(error)) = counted {
             tracing::warn!(error = %error, "PRO members are not counted this time");
         }
     }
@@ -36,7 +39,6 @@ async fn count(pool: &database::Pool, clock: &Clock, queue: &CommandQueue) -> an
             return Ok(());
         }
         let command = Command::CountProMembers { partner_ids };
-        let (traceparent, trace_id) = (telemetry::current_traceparent(), telemetry::current_trace_id());
-        queue.execute(Queued::of_job(command, "CountProMembers", traceparent, trace_id)).await?;
+        queue.execute(Queued::of_job(command, "CountProMembers", telemetry::current_traceparent())).await?;
     }
 }

@@ -2,13 +2,16 @@
 
 use std::{
     collections::VecDeque,
+    panic::AssertUnwindSafe,
     sync::Arc,
     time::{Duration, Instant},
 };
 
+use futures_util::FutureExt;
 use referral_domain::command::Command;
 use service::{database, telemetry};
 use tokio::sync::{Notify, mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use super::{
@@ -24,6 +27,7 @@ const CONFLICTS_MAX: u32 = 5;
 
 /// How long a commit whose answer was lost is looked into before its callers are told so.
 const RESOLVE_FOR: Duration = Duration::from_secs(15);
+const RESOLVE_EVERY: Duration = Duration::from_millis(100);
 
 /// How many of a batch's traces its span links to.
 const LINKS_MAX: usize = 64;
@@ -45,12 +49,25 @@ impl Committer {
         (queue, Self { pool, rules, receiver, committed })
     }
 
-    /// Runs until every [`CommandQueue`] is gone and all that had queued is answered.
-    pub(crate) async fn run(mut self) {
+    /// Runs until every [`CommandQueue`] is gone or `drained`, and all that had queued is answered.
+    pub(crate) async fn run(mut self, drained: CancellationToken) {
         let mut queued = Vec::with_capacity(BATCH_MAX);
-        while self.receiver.recv_many(&mut queued, BATCH_MAX).await > 0 {
+        loop {
+            let count = tokio::select! {
+                count = self.receiver.recv_many(&mut queued, BATCH_MAX) => count,
+                // Calls that outlast the drain would keep their queues open.
+                () = drained.cancelled(), if !self.receiver.is_closed() => {
+                    self.receiver.close();
+                    continue;
+                }
+            };
+            if count == 0 {
+                return;
+            }
             for batch in cut(queued.drain(..)) {
-                self.commit(batch).await;
+                // A panic costs its batch, whose callers learn that the outcome is unknown; the writer goes on. The panic
+                // hook has logged it.
+                let _ = AssertUnwindSafe(self.commit(batch)).catch_unwind().await;
                 self.committed.notify_one();
             }
         }
@@ -90,49 +107,64 @@ impl Committer {
     async fn attempt(&self, commands: &[Queued]) -> Result<Answers, Option<Failed>> {
         let started = Instant::now();
         let mut conflicts = 0;
-        let mut committing = false;
+        let mut lost: Option<Answers> = None;
         loop {
             let error = match batch::commit(&self.pool, &self.rules, commands).await {
-                Ok(mut answers) => {
-                    if committing {
-                        // What the lost commit wrote is found by request ID; to its caller it is the first answer.
-                        answers.iter_mut().flatten().for_each(|answer| answer.replay = false);
-                    }
-                    return Ok(answers);
-                }
-                Err(Failure::AtCommit(error)) if database::is_unavailable(&error) => {
-                    committing = true;
+                Ok(answers) => return Ok(resolve(answers, lost)),
+                Err(Failure::AtCommit(error, answers)) if database::is_unavailable(&error) => {
+                    lost.get_or_insert(answers);
                     error
                 }
-                Err(Failure::AtCommit(error) | Failure::Before(error)) => error,
+                Err(Failure::AtCommit(error, _) | Failure::Before(error)) => error,
             };
             if database::is_unavailable(&error) {
-                tracing::warn!(error = %error, commands = commands.len(), committing, "the database is away");
-                if !committing {
+                tracing::warn!(error = %error, commands = commands.len(), at_commit = lost.is_some(), "the database is away");
+                if lost.is_none() {
                     return Err(Some(Failed::Unavailable));
                 }
                 if started.elapsed() > RESOLVE_FOR {
                     return Err(Some(Failed::OutcomeUnknown));
                 }
-                tokio::time::sleep(Duration::from_millis(100)).await;
+                tokio::time::sleep(RESOLVE_EVERY).await;
                 continue;
             }
             conflicts += 1;
-            // Two writers that meet in a unique key see each other on the second try.
-            let is_conflict = database::is_conflict(&error) || (commands.len() == 1 && is_unique_violation(&error));
-            if is_conflict && conflicts < CONFLICTS_MAX {
-                tracing::debug!(error = %error, conflicts, "the batch met another writer");
-                continue;
+            if database::is_conflict(&error) {
+                if conflicts < CONFLICTS_MAX {
+                    tracing::debug!(error = %error, conflicts, "the batch met another writer");
+                    continue;
+                }
+                tracing::warn!(error = %error, conflicts, "the batch met other writers too often");
+                return Err(Some(if lost.is_some() { Failed::OutcomeUnknown } else { Failed::Unavailable }));
             }
-            if commands.len() == 1 {
-                let command = &commands[0];
-                tracing::error!(trace_id = command.trace_id, method = command.method, error = %error, "a command can't be committed");
-            } else {
-                tracing::warn!(error = %error, commands = commands.len(), "a batch is split");
+            match commands {
+                // Two writers that met in a unique key see each other on the second try.
+                [_] if is_unique_violation(&error) && conflicts == 1 => continue,
+                [command] => log_defect(command, &error),
+                _ => tracing::warn!(error = %error, commands = commands.len(), "a batch is split"),
             }
-            return Err(is_conflict.then_some(Failed::Unavailable));
+            return Err(None);
         }
     }
+}
+
+/// After a lost COMMIT: if the same commands are found answered, it had been done, and its own answers are the first ones.
+fn resolve(answers: Answers, lost: Option<Answers>) -> Answers {
+    match lost {
+        Some(lost) if answers.iter().zip(&lost).any(|(now, then)| is_replay(now) && !is_replay(then)) => lost,
+        _ => answers,
+    }
+}
+
+fn is_replay(answer: &Result<Answer, Failed>) -> bool {
+    answer.as_ref().is_ok_and(|answer| answer.replay)
+}
+
+/// Under the trace that the caller is told.
+fn log_defect(command: &Queued, error: &diesel::result::Error) {
+    let span = tracing::info_span!(parent: None, "commit", method = command.method);
+    telemetry::set_parent(&span, &command.traceparent);
+    span.in_scope(|| tracing::error!(method = command.method, error = %error, "a command can't be committed"));
 }
 
 fn is_unique_violation(error: &diesel::result::Error) -> bool {

@@ -1,6 +1,6 @@
 //! Loads what a batch's decisions need, in a few set-based queries, locking rows in the fixed order.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 
 use referral_domain::{
     command::Command,
@@ -21,6 +21,8 @@ struct Named<'a> {
     payments: BTreeSet<PaymentId>,
     /// Of them, those to be confirmed.
     confirmed: BTreeSet<PaymentId>,
+    /// Of those, the ones whose reference was handed in before.
+    confirmed_as_handed_in: BTreeSet<PaymentId>,
     partners: BTreeSet<PartnerId>,
     /// Of them, those whose rows change.
     changed: BTreeSet<PartnerId>,
@@ -73,6 +75,9 @@ impl<'a> Named<'a> {
             Command::ConfirmPayment { payment_id, external_ref, .. } => {
                 self.payments.insert(*payment_id);
                 self.confirmed.insert(*payment_id);
+                if external_ref.is_none() {
+                    self.confirmed_as_handed_in.insert(*payment_id);
+                }
                 self.references.extend(external_ref.as_ref().map(|reference| reference.as_str()));
             }
             Command::RejectPayment { payment_id, .. } => {
@@ -87,8 +92,18 @@ fn uuids<T: Copy + Into<Uuid>>(ids: &BTreeSet<T>) -> Vec<Uuid> {
 }
 
 /// Adds the keys that the commands look up or create.
-pub(super) fn stripes<'a>(commands: impl Iterator<Item = &'a Command>, stripes: &mut Stripes) {
+pub(super) async fn stripes<'a>(
+    transaction: &mut Transaction,
+    commands: impl Iterator<Item = &'a Command>,
+    stripes: &mut Stripes,
+) -> Result<()> {
     let named = Named::by(commands);
+    if !named.confirmed_as_handed_in.is_empty() {
+        // One handed in between here and the lock is caught by the unique key.
+        for reference in payments::handed_in(transaction, &uuids(&named.confirmed_as_handed_in)).await? {
+            stripes.add("external_ref", reference.as_bytes());
+        }
+    }
     for external_id in named.external_ids {
         stripes.add("external_id", external_id.as_bytes());
     }
@@ -98,6 +113,7 @@ pub(super) fn stripes<'a>(commands: impl Iterator<Item = &'a Command>, stripes: 
     for reference in named.references {
         stripes.add("external_ref", reference.as_bytes());
     }
+    Ok(())
 }
 
 /// Loads and locks. The tree lock and the stripes are held already.
@@ -224,7 +240,7 @@ fn standings_needed(named: &Named<'_>, state: &State) -> BTreeSet<PartnerId> {
 
 /// The accounts of every sale that may happen.
 fn accounts_needed(named: &Named<'_>, state: &State, plan: &Plan) -> Vec<AccountKey> {
-    let mut accounts: HashMap<AccountKey, ()> = HashMap::new();
+    let mut accounts = BTreeSet::new();
     for payment in to_confirm(named, state) {
         let asset = payment.amount.asset();
         let earners = state.partners.get(&payment.partner_id).map(|buyer| buyer.lineage.as_slice()).unwrap_or_default();
@@ -232,7 +248,7 @@ fn accounts_needed(named: &Named<'_>, state: &State, plan: &Plan) -> Vec<Account
         let purposes = earning
             .map(|(earner, _)| Purpose::PartnerAvailable(*earner))
             .chain([Purpose::PlatformClearing, Purpose::PlatformRevenue]);
-        accounts.extend(purposes.map(|purpose| (AccountKey { purpose, asset }, ())));
+        accounts.extend(purposes.map(|purpose| AccountKey { purpose, asset }));
     }
-    accounts.into_keys().collect()
+    accounts.into_iter().collect()
 }

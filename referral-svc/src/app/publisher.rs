@@ -1,8 +1,10 @@
 //! Takes the outbox to notify-svc: sends what is unsettled, settles each event on its own acknowledgement.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{collections::HashMap, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use anyhow::Context;
+use diesel_async::AsyncPgConnection;
+use futures_util::FutureExt;
 use p2phub_proto::notify::v1::{
     EventRecord, PublishOpen, PublishRequest, PublishResponse, RecordOutcome, RecordResult,
     notification_ingest_service_client::NotificationIngestServiceClient, publish_request::Frame,
@@ -11,10 +13,14 @@ use service::{
     database::{self, Connection, Pool},
     telemetry,
 };
-use tokio::sync::{Notify, mpsc};
+use tokio::{
+    sync::{Notify, mpsc},
+    time::Instant,
+};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Streaming, transport::Endpoint};
+use tracing::Instrument;
 use uuid::Uuid;
 
 use crate::{
@@ -31,6 +37,12 @@ const READ_MAX: usize = 256;
 /// How long an event waits at most that another instance committed.
 const POLL_EVERY: Duration = Duration::from_millis(500);
 
+/// How long notify-svc may take to acknowledge anything of what it was sent.
+const ACK_WITHIN: Duration = Duration::from_secs(30);
+
+/// How often an instance that stands by asks whether it is its turn.
+const STAND_BY: Duration = Duration::from_secs(1);
+
 const BACKOFF_FIRST: Duration = Duration::from_millis(100);
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
 
@@ -46,13 +58,21 @@ impl Publisher {
     pub(crate) async fn run(self) {
         let mut backoff = BACKOFF_FIRST;
         while !self.shutdown.is_cancelled() {
-            match self.shutdown.run_until_cancelled(self.session()).await {
+            let mut worked = false;
+            let session = AssertUnwindSafe(self.session(&mut worked)).catch_unwind();
+            let ended = self.shutdown.run_until_cancelled(session).await;
+            if worked {
+                backoff = BACKOFF_FIRST;
+            }
+            match ended {
                 None => return,
-                Some(Ok(Ended::StandBy)) => backoff = BACKOFF_MAX.min(Duration::from_secs(1)),
-                Some(Ok(Ended::Closed)) => backoff = BACKOFF_FIRST,
-                Some(Err(error)) => {
+                Some(Ok(Ok(Ended::StandBy))) => backoff = STAND_BY,
+                Some(Ok(Ok(Ended::Closed))) => {}
+                Some(Ok(Err(error))) => {
                     tracing::warn!(error = %format!("{error:#}"), retry_ms = backoff.as_millis(), "not publishing; the outbox keeps everything");
                 }
+                // The panic hook has logged it.
+                Some(Err(_panic)) => {}
             }
             let jitter = backoff.mul_f64(rand::random_range(0.0..0.25));
             self.shutdown.run_until_cancelled(tokio::time::sleep(backoff + jitter)).await;
@@ -60,18 +80,17 @@ impl Publisher {
         }
     }
 
-    async fn session(&self) -> anyhow::Result<Ended> {
-        let mut connection = database::connect(&self.pool).await.context("the database")?;
+    async fn session(&self, worked: &mut bool) -> anyhow::Result<Ended> {
+        // The election's lock is the database session's: out of the pool, the connection ends with this one.
+        let mut connection = Connection::take(database::connect(&self.pool).await.context("the database")?);
         if !outbox::elect(&mut connection).await? {
             return Ok(Ended::StandBy);
         }
-        let result = self.publish(&mut connection).await;
-        // The lock is the session's, and the connection goes back to the pool.
-        outbox::resign(&mut connection).await?;
-        result.map(|()| Ended::Closed)
+        self.publish(&mut connection, worked).await?;
+        Ok(Ended::Closed)
     }
 
-    async fn publish(&self, connection: &mut Connection) -> anyhow::Result<()> {
+    async fn publish(&self, connection: &mut AsyncPgConnection, worked: &mut bool) -> anyhow::Result<()> {
         let channel = self.notify.connect().await.context("connecting to notify-svc (NOTIFY_URL)")?;
         let (frames, outgoing) = mpsc::channel(READ_MAX);
         let open = Frame::Open(PublishOpen { producer: PRODUCER.to_owned() });
@@ -80,14 +99,22 @@ impl Publisher {
         request.metadata_mut().insert("p2phub-caller", tonic::metadata::MetadataValue::from_static(PRODUCER));
         let incoming = NotificationIngestServiceClient::new(channel).publish(request).await?.into_inner();
         tracing::info!("publishing to notify-svc");
-        let mut stream = Stream { connection, frames, incoming, credits: 0, in_flight: HashSet::new() };
+        let heard = Instant::now();
+        let mut stream = Stream { connection, frames, incoming, credits: 0, in_flight: HashMap::new(), heard };
         loop {
             let more = stream.send_unsettled().await?;
             tokio::select! {
                 response = stream.incoming.message() => match response.context("the stream")? {
-                    Some(response) => stream.take(response).await?,
+                    Some(response) => {
+                        stream.take(response).await?;
+                        *worked = true;
+                    }
                     None => return Ok(()),
                 },
+                // Another instance, or another connection, may fare better.
+                () = tokio::time::sleep_until(stream.heard + ACK_WITHIN), if stream.is_owed() => {
+                    anyhow::bail!("no acknowledgement within {ACK_WITHIN:?}");
+                }
                 () = self.committed.notified(), if !more => {}
                 () = tokio::time::sleep(POLL_EVERY), if !more => {}
             }
@@ -102,25 +129,35 @@ enum Ended {
 }
 
 struct Stream<'a> {
-    connection: &'a mut Connection,
+    connection: &'a mut AsyncPgConnection,
     frames: mpsc::Sender<PublishRequest>,
     incoming: Streaming<PublishResponse>,
     /// How many more records notify-svc takes.
     credits: usize,
-    /// Sent on this stream, not yet settled.
-    in_flight: HashSet<Uuid>,
+    /// Sent on this stream, not yet settled; each with the trace that it belongs to.
+    in_flight: HashMap<Uuid, String>,
+    /// When notify-svc last answered, or was last sent something while it owed nothing.
+    heard: Instant,
 }
 
 impl Stream<'_> {
+    /// Whether notify-svc owes an outcome.
+    fn is_owed(&self) -> bool {
+        !self.in_flight.is_empty()
+    }
+
     /// Sends what is unsettled while there are credits; whether there may be more than the credits allow.
     async fn send_unsettled(&mut self) -> anyhow::Result<bool> {
         while self.credits > 0 {
             let limit = self.credits.min(READ_MAX);
-            let in_flight: Vec<Uuid> = self.in_flight.iter().copied().collect();
+            let in_flight: Vec<Uuid> = self.in_flight.keys().copied().collect();
             let events = outbox::unsettled(self.connection, &in_flight, i64::try_from(limit)?).await?;
             let all = events.len() < limit;
+            if self.in_flight.is_empty() {
+                self.heard = Instant::now();
+            }
             for event in events {
-                self.in_flight.insert(event.event_id);
+                self.in_flight.insert(event.event_id, event.traceparent.clone());
                 self.credits -= 1;
                 self.frames.send(PublishRequest { frame: Some(Frame::Record(record(event))) }).await?;
             }
@@ -133,12 +170,18 @@ impl Stream<'_> {
 
     /// Settles what notify-svc has committed, sets aside what it can never take.
     async fn take(&mut self, response: PublishResponse) -> anyhow::Result<()> {
+        self.heard = Instant::now();
         let mut settled = Vec::with_capacity(response.results.len());
         for result in response.results {
             let event_id = Uuid::try_parse(&result.event_id).context("an event ID in a result")?;
+            let traceparent = self.in_flight.get(&event_id).context("a result for an event that was not sent")?;
             match result.outcome() {
                 RecordOutcome::Stored | RecordOutcome::Duplicate => settled.push(event_id),
-                RecordOutcome::Rejected => self.set_aside(event_id, &result).await?,
+                RecordOutcome::Rejected => {
+                    let span = tracing::info_span!(parent: None, "set_aside", %event_id);
+                    telemetry::set_parent(&span, traceparent);
+                    self.set_aside(event_id, &result).instrument(span).await?;
+                }
                 RecordOutcome::Unspecified => anyhow::bail!("a result without an outcome"),
             }
         }
@@ -153,7 +196,11 @@ impl Stream<'_> {
     }
 
     async fn set_aside(&mut self, event_id: Uuid, result: &RecordResult) -> anyhow::Result<()> {
-        tracing::error!(%event_id, reason = result.reason, detail = result.detail, "notify-svc rejected an event; it is kept in the outbox");
+        tracing::error!(
+            reason = result.reason,
+            detail = result.detail,
+            "notify-svc rejected an event; it is kept in the outbox"
+        );
         outbox::reject(self.connection, event_id, &result.reason, &result.detail).await?;
         self.in_flight.remove(&event_id);
         Ok(())

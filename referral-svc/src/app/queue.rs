@@ -3,12 +3,16 @@
 use std::sync::Arc;
 
 use referral_domain::command::{Command, Refusal};
+use service::telemetry;
 use sha2::{Digest, Sha256};
 use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
 /// How many commands may wait; beyond that, callers are told to come back.
 const WAITING_MAX: usize = 4096;
+
+/// The actor of the service's own jobs; no caller can have a name with a space.
+const JOB: &str = "referral-svc job";
 
 /// One command with all that its commit needs to know of the call.
 pub(crate) struct Queued {
@@ -30,9 +34,9 @@ pub(crate) fn fingerprint(method: &str, content: &[u8]) -> [u8; 32] {
 
 impl Queued {
     /// A command of one of the service's own jobs.
-    pub(crate) fn of_job(command: Command, method: &'static str, traceparent: String, trace_id: String) -> Self {
-        let caller = "referral-svc".to_owned();
-        Self { command, method, caller, request_id: None, fingerprint: [0; 32], trace_id, traceparent }
+    pub(crate) fn of_job(command: Command, method: &'static str, traceparent: String) -> Self {
+        let trace_id = telemetry::trace_id_of(&traceparent).unwrap_or_default();
+        Self { command, method, caller: JOB.to_owned(), request_id: None, fingerprint: [0; 32], trace_id, traceparent }
     }
 
     /// A caller's command.

@@ -1,5 +1,7 @@
 //! Writes what a batch decided, each table in one statement, in the fixed order.
 
+use std::collections::BTreeSet;
+
 use chrono::{DateTime, Utc};
 use referral_domain::state::{Changes, Dirty, State};
 
@@ -43,7 +45,7 @@ impl Written {
 
     pub(super) async fn write(&self, transaction: &mut Transaction, state: &State, now: DateTime<Utc>) -> Result<()> {
         let new_partners = || self.changes.iter().filter_map(|changes| changes.new_partner.as_ref());
-        let new_ids: Vec<_> = new_partners().map(|partner| partner.partner_id).collect();
+        let new_ids: BTreeSet<_> = new_partners().map(|partner| partner.partner_id).collect();
         let changed_payments = &self.dirty.payments;
         let new_payment_ids: Vec<_> = self
             .changes

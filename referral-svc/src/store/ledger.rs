@@ -64,12 +64,13 @@ pub(crate) async fn open_accounts(
     keys: &[AccountKey],
 ) -> Result<HashMap<AccountKey, Account>> {
     let columns: Vec<_> = keys.iter().map(|key| columns(key.purpose)).collect();
-    let rows: Vec<AccountRow> = Sql::new("SELECT * FROM open_accounts({}, {}, {})")
-        .bind::<Array<Text>, _>(columns.iter().map(|columns| columns.0).collect::<Vec<_>>())
-        .bind::<Array<Nullable<SqlUuid>>, _>(columns.iter().map(|columns| columns.1).collect::<Vec<_>>())
-        .bind::<Array<Text>, _>(keys.iter().map(|key| key.asset.ticker()).collect::<Vec<_>>())
-        .load(transaction.connection())
-        .await?;
+    let rows: Vec<AccountRow> =
+        Sql::new("SELECT account_id, purpose, owner_id, asset, balance, version FROM open_accounts({}, {}, {})")
+            .bind::<Array<Text>, _>(columns.iter().map(|columns| columns.0).collect::<Vec<_>>())
+            .bind::<Array<Nullable<SqlUuid>>, _>(columns.iter().map(|columns| columns.1).collect::<Vec<_>>())
+            .bind::<Array<Text>, _>(keys.iter().map(|key| key.asset.ticker()).collect::<Vec<_>>())
+            .load(transaction.connection())
+            .await?;
     rows.into_iter()
         .map(|row| {
             let asset = Asset::from_ticker(&row.asset).ok_or_else(|| impossible("an account's asset"))?;

@@ -45,11 +45,6 @@ pub(crate) async fn elect(connection: &mut AsyncPgConnection) -> Result<bool> {
     Ok(row.elected)
 }
 
-/// Stops being the one that publishes.
-pub(crate) async fn resign(connection: &mut AsyncPgConnection) -> Result<()> {
-    Sql::new("SELECT pg_advisory_unlock(3, 0)").execute(connection).await.map(|_| ())
-}
-
 /// Unsettled events that are not in flight, oldest first. Asked for as a set, never as "after the last one seen".
 pub(crate) async fn unsettled(
     connection: &mut AsyncPgConnection,
@@ -69,7 +64,7 @@ pub(crate) async fn unsettled(
 
 /// Removes events that notify-svc has committed.
 pub(crate) async fn settle(connection: &mut AsyncPgConnection, event_ids: &[Uuid]) -> Result<()> {
-    Sql::new("DELETE FROM outbox WHERE event_id = ANY ({})")
+    Sql::new("DELETE FROM outbox WHERE event_id = ANY ({}) AND reject_time IS NULL")
         .bind::<Array<SqlUuid>, _>(event_ids)
         .execute(connection)
         .await?;

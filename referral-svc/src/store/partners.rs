@@ -4,8 +4,8 @@ use std::collections::HashSet;
 
 use chrono::{DateTime, Utc};
 use diesel::{
-    ExpressionMethods, JoinOnDsl, OptionalExtension, QueryDsl, Queryable, QueryableByName, Selectable,
-    SelectableHelper,
+    BoolExpressionMethods, ExpressionMethods, JoinOnDsl, OptionalExtension, QueryDsl, Queryable, QueryableByName,
+    Selectable, SelectableHelper,
     sql_types::{Array, BigInt, Integer, Jsonb, Nullable, Text, Timestamptz, Uuid as SqlUuid},
 };
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
@@ -86,23 +86,23 @@ pub(crate) async fn lock(transaction: &mut Transaction, ids: &[Uuid]) -> Result<
     Ok(())
 }
 
-/// Every partner that any of the keys names; one named twice comes twice.
+/// Every partner that any of the keys names.
 pub(crate) async fn load(
     transaction: &mut Transaction,
     ids: &[Uuid],
     external_ids: &[&str],
     codes: &[&str],
 ) -> Result<Vec<Partner>> {
-    let rows: Vec<PartnerRow> = Sql::new(
-        "SELECT * FROM partners WHERE partner_id = ANY ({})
-         UNION ALL SELECT * FROM partners WHERE external_id = ANY ({})
-         UNION ALL SELECT * FROM partners WHERE referral_code = ANY ({})",
-    )
-    .bind::<Array<SqlUuid>, _>(ids)
-    .bind::<Array<Text>, _>(external_ids)
-    .bind::<Array<Text>, _>(codes)
-    .load(transaction.connection())
-    .await?;
+    let rows: Vec<PartnerRow> = partners::table
+        .filter(
+            partners::partner_id
+                .eq_any(ids)
+                .or(partners::external_id.eq_any(external_ids))
+                .or(partners::referral_code.eq_any(codes)),
+        )
+        .select(PartnerRow::as_select())
+        .load(transaction.connection())
+        .await?;
     rows.into_iter().map(TryInto::try_into).collect()
 }
 

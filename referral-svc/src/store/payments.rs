@@ -127,13 +127,30 @@ async fn with_late_references(connection: &mut AsyncPgConnection, mut payments: 
 
 /// Locks and loads, in the order of the IDs.
 pub(crate) async fn lock(transaction: &mut Transaction, ids: &[Uuid]) -> Result<Vec<Payment>> {
-    let rows: Vec<PaymentRow> =
-        Sql::new("SELECT * FROM payments WHERE payment_id = ANY ({}) ORDER BY payment_id FOR NO KEY UPDATE")
-            .bind::<Array<SqlUuid>, _>(ids)
-            .load(transaction.connection())
-            .await?;
+    let rows: Vec<PaymentRow> = payments::table
+        .filter(payments::payment_id.eq_any(ids))
+        .order(payments::payment_id)
+        .select(PaymentRow::as_select())
+        .for_no_key_update()
+        .load(transaction.connection())
+        .await?;
     let payments = rows.into_iter().map(TryInto::try_into).collect::<Result<_>>()?;
     with_late_references(transaction.connection(), payments).await
+}
+
+/// The references that were handed in, or came too late, for payments: what a confirmation without one may use.
+pub(crate) async fn handed_in(transaction: &mut Transaction, ids: &[Uuid]) -> Result<Vec<String>> {
+    let submitted: Vec<Option<String>> = payments::table
+        .filter(payments::payment_id.eq_any(ids))
+        .select(payments::submitted_ref)
+        .load(transaction.connection())
+        .await?;
+    let late: Vec<String> = late_references::table
+        .filter(late_references::payment_id.eq_any(ids))
+        .select(late_references::external_ref)
+        .load(transaction.connection())
+        .await?;
+    Ok(submitted.into_iter().flatten().chain(late).collect())
 }
 
 /// Which payments used these references up.

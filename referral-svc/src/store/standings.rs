@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
 use diesel::{
-    Queryable, QueryableByName, Selectable,
+    ExpressionMethods, QueryDsl, Queryable, QueryableByName, Selectable, SelectableHelper,
     sql_types::{Array, BigInt, Bool, Nullable, Text, Timestamptz, Uuid as SqlUuid},
 };
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
@@ -49,11 +49,13 @@ impl TryFrom<StandingRow> for Standing {
 
 /// Locks and loads, in the order of the IDs.
 pub(crate) async fn lock(transaction: &mut Transaction, ids: &[Uuid]) -> Result<HashMap<PartnerId, Standing>> {
-    let rows: Vec<StandingRow> =
-        Sql::new("SELECT * FROM standings WHERE partner_id = ANY ({}) ORDER BY partner_id FOR NO KEY UPDATE")
-            .bind::<Array<SqlUuid>, _>(ids)
-            .load(transaction.connection())
-            .await?;
+    let rows: Vec<StandingRow> = standings::table
+        .filter(standings::partner_id.eq_any(ids))
+        .order(standings::partner_id)
+        .select(StandingRow::as_select())
+        .for_no_key_update()
+        .load(transaction.connection())
+        .await?;
     rows.into_iter().map(|row| Ok((row.partner_id.into(), row.try_into()?))).collect()
 }
 

@@ -15,7 +15,8 @@ pub(crate) struct Transaction {
 
 impl Transaction {
     pub(crate) async fn begin(mut connection: Connection) -> Result<Self> {
-        Manager::begin_transaction(&mut *connection).await?;
+        // Whatever the role's default: what is read after the locks must be what was committed before them.
+        Manager::begin_transaction_sql(&mut *connection, "BEGIN ISOLATION LEVEL READ COMMITTED").await?;
         Ok(Self { connection })
     }
 

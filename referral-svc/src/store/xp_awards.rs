@@ -64,7 +64,8 @@ pub(crate) async fn list(
     limit: i64,
 ) -> Result<Vec<XpAward>> {
     let rows: Vec<AwardRow> = Sql::new(
-        "SELECT * FROM xp_awards WHERE partner_id = {} AND (create_time, source_partner_id) < ({}, {})
+        "SELECT partner_id, source_partner_id, level, multiplier, xp, create_time FROM xp_awards
+         WHERE partner_id = {} AND (create_time, source_partner_id) < ({}, {})
          ORDER BY create_time DESC, source_partner_id DESC LIMIT {}",
     )
     .bind::<SqlUuid, _>(Uuid::from(partner_id))

@@ -61,7 +61,7 @@ fn contacts(contacts: &[pb::Contact]) -> Checked<Vec<Contact>> {
 
 fn check_address(channel: &str, address: &str) -> Checked<()> {
     let fault = match channel {
-        "telegram" if !address.strip_prefix('-').unwrap_or(address).bytes().all(|byte| byte.is_ascii_digit()) => {
+        "telegram" if address.parse::<i64>().is_err() || address.starts_with('+') => {
             "must be a chat ID, a whole number"
         }
         "email" if address.split_once('@').is_none_or(|(user, host)| user.is_empty() || host.is_empty()) => {

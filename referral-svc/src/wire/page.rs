@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::fields::Checked;
 
 const SIZE_DEFAULT: i32 = 50;
-const SIZE_MAX: i32 = 1000;
+const SIZE_MAX: i32 = 500;
 const SEAL_BYTES: usize = 8;
 
 /// Where the next page begins: the last row's place in the list's order.
@@ -75,7 +75,7 @@ impl<A: Cursor, B: Cursor> Cursor for (A, B) {
 /// One page of a list that is asked for.
 pub(crate) struct Page<C> {
     size: usize,
-    list: Vec<u8>,
+    list: Vec<String>,
     after: Option<C>,
 }
 
@@ -87,7 +87,7 @@ impl<C: Cursor> Page<C> {
             1..=SIZE_MAX => size,
             _ => return Err(Failure::violation("page_size", format!("must be 0 to {SIZE_MAX}"))),
         };
-        let list = seal(list);
+        let list: Vec<String> = list.iter().map(|part| (*part).to_owned()).collect();
         let after = match token {
             "" => None,
             token => Some(read(token, &list).ok_or_else(|| {
@@ -120,8 +120,10 @@ impl<C: Cursor> Page<C> {
     }
 }
 
-fn seal(list: &[&str]) -> Vec<u8> {
+/// Ties a cursor to its list, so that neither passes for another.
+fn seal(list: &[String], cursor: &[u8]) -> Vec<u8> {
     let mut hash = Sha256::new();
+    hash.update(cursor);
     for part in list {
         hash.update(part.len().to_be_bytes());
         hash.update(part);
@@ -129,14 +131,15 @@ fn seal(list: &[&str]) -> Vec<u8> {
     hash.finalize()[..SEAL_BYTES].to_vec()
 }
 
-fn write(cursor: &impl Cursor, list: &[u8]) -> String {
-    BASE64_URL_SAFE_NO_PAD.encode([list, &cursor.encode()].concat())
+fn write(cursor: &impl Cursor, list: &[String]) -> String {
+    let cursor = cursor.encode();
+    BASE64_URL_SAFE_NO_PAD.encode([seal(list, &cursor), cursor].concat())
 }
 
-fn read<C: Cursor>(token: &str, list: &[u8]) -> Option<C> {
+fn read<C: Cursor>(token: &str, list: &[String]) -> Option<C> {
     let bytes = BASE64_URL_SAFE_NO_PAD.decode(token).ok()?;
-    let cursor = bytes.strip_prefix(list)?;
-    C::decode(cursor)
+    let (sealed, cursor) = bytes.split_at_checked(SEAL_BYTES)?;
+    (sealed == seal(list, cursor)).then(|| C::decode(cursor)).flatten()
 }
 
 #[cfg(test)]
@@ -154,7 +157,7 @@ mod tests {
         assert!(Page::<(i64, Uuid)>::new(1, &token, &["another"]).is_err());
         assert!(Page::<Uuid>::new(1, &token, &["top"]).is_err());
         assert!(Page::<Uuid>::new(1, "%%%", &["top"]).is_err());
-        assert!(Page::<Uuid>::new(1001, "", &["top"]).is_err());
+        assert!(Page::<Uuid>::new(501, "", &["top"]).is_err());
         assert!(Page::<Uuid>::new(-1, "", &["top"]).is_err());
         assert_eq!(next.cut(&mut vec![(6, Uuid::nil())], |row| *row), "");
     }

@@ -9,11 +9,11 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::{
     command::{Command, Outcome, Refusal},
-    id::IdSource,
+    id::{IdSource, PartnerId},
     payment::Method,
     plan::Plan,
     posting::PostingError,
-    state::{Changes, Decision, State},
+    state::{About, Changes, Decision, Notice, State},
 };
 
 /// What holds for a whole batch.
@@ -54,6 +54,11 @@ impl Verdict {
     fn refused(refusal: Refusal) -> Self {
         Self { outcome: Err(refusal), changes: Changes::default() }
     }
+}
+
+/// A notice to a partner whom the state must have.
+fn notice(state: &State, recipient_id: PartnerId, about: About) -> Result<Notice> {
+    state.notice(recipient_id, about).ok_or(Undecided::Incomplete("a recipient"))
 }
 
 /// The time so much later, or the end of time.
@@ -104,7 +109,7 @@ pub fn decide(state: &State, command: &Command, context: &Context<'_>, ids: &mut
             override_reason.clone().unwrap_or_default(),
         ),
         Command::RejectPayment { payment_id, reason } => {
-            (payment::reject(state, *payment_id, reason, context), payment_id.to_string(), reason.clone())
+            (payment::reject(state, *payment_id, reason, context)?, payment_id.to_string(), reason.clone())
         }
     };
     Ok(Decision { outcome: verdict.outcome, changes: verdict.changes, subject_id, detail })

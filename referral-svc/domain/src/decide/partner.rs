@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 
-use super::{Context, Result, Undecided, Verdict, later};
+use super::{Context, Result, Undecided, Verdict, later, notice};
 use crate::{
     LEVELS,
     command::{Attribution, Outcome, PartnerView, ProfileChange, Refusal, RegisterPartner},
@@ -136,11 +136,11 @@ fn welcome_below(
             create_time: context.now,
         });
         let name = partner.profile.display_name().to_owned();
-        changes.notices.extend(state.notice(ancestor_id, About::Signup { level, name, xp }));
+        changes.notices.push(notice(state, ancestor_id, About::Signup { level, name, xp })?);
         let total = standing.xp.saturating_add(xp);
         if xp::level_of(total) > xp::level_of(standing.xp) {
             let about = About::LevelUp { level: xp::level_of(total), xp: total };
-            changes.notices.extend(state.notice(ancestor_id, about));
+            changes.notices.push(notice(state, ancestor_id, about)?);
         }
     }
     Ok(())
@@ -167,6 +167,9 @@ pub(super) fn count_pro(state: &State, partner_ids: &[PartnerId], now: DateTime<
         }
         changes.counted.push((*partner_id, is_pro));
         for (slot, &ancestor_id) in partner.lineage.iter().enumerate().take(LEVELS) {
+            if !state.standings.contains_key(&ancestor_id) {
+                return Err(Undecided::Incomplete("an ancestor's standing"));
+            }
             let mut growth = Growth { ancestor_id, members: [0; LEVELS], pro_members: [0; LEVELS] };
             growth.pro_members[slot] = if is_pro { 1 } else { -1 };
             changes.growth.push(growth);

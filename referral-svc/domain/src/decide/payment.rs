@@ -1,9 +1,9 @@
 //! Decisions about payments: opening, review, and the sale.
 
-use super::{Context, Result, Undecided, Verdict, later};
+use super::{Context, Result, Undecided, Verdict, later, notice};
 use crate::{
     command::{Outcome, Refusal},
-    commission::{self, Commission},
+    commission::{self, Commission, Share},
     id::{IdSource, PartnerId, PaymentId},
     payment::{LateReference, Method, Payment, PaymentState, Progress, Success},
     posting::{Split, Transaction},
@@ -156,19 +156,12 @@ fn sell(
         })
         .collect();
     let name = buyer.profile.display_name();
-    let notices = state
-        .notice(payment.partner_id, About::ProWelcome { expires: pro_end })
-        .into_iter()
-        .chain(shares.iter().filter_map(|share| {
-            let about = About::Commission {
-                amount: share.amount,
-                level: share.level,
-                rate_bps: share.rate_bps,
-                name: name.to_owned(),
-            };
-            state.notice(share.earner_id, about)
-        }))
-        .collect();
+    let mut notices = vec![notice(state, payment.partner_id, About::ProWelcome { expires: pro_end })?];
+    for share in &shares {
+        let Share { amount, level, rate_bps, .. } = *share;
+        let about = About::Commission { amount, level, rate_bps, name: name.to_owned() };
+        notices.push(notice(state, share.earner_id, about)?);
+    }
     let success = Success {
         external_ref: external_ref.clone(),
         confirm_time: context.now,
@@ -190,22 +183,22 @@ fn sell(
     Ok(Verdict::done(Outcome::Confirmed { payment, commissions, already: false }, changes))
 }
 
-pub(super) fn reject(state: &State, payment_id: PaymentId, reason: &str, context: &Context<'_>) -> Verdict {
+pub(super) fn reject(state: &State, payment_id: PaymentId, reason: &str, context: &Context<'_>) -> Result<Verdict> {
     let Some(payment) = state.payments.get(&payment_id) else {
-        return Verdict::refused(Refusal::PaymentNotFound);
+        return Ok(Verdict::refused(Refusal::PaymentNotFound));
     };
     let standing = payment.state_at(context.now);
     if !matches!(standing, PaymentState::Pending | PaymentState::InReview) {
         let wanted = "only a PENDING or IN_REVIEW one can be rejected";
-        return Verdict::refused(Refusal::PaymentWrongState { state: standing, wanted });
+        return Ok(Verdict::refused(Refusal::PaymentWrongState { state: standing, wanted }));
     }
     let progress = Progress::Rejected { submitted: payment.submitted().cloned(), reason: reason.to_owned() };
     let about = About::PaymentRejected { amount: payment.amount, reason: reason.to_owned() };
     let payment = Payment { progress, ..payment.clone() };
     let changes = Changes {
-        notices: state.notice(payment.partner_id, about).into_iter().collect(),
+        notices: vec![notice(state, payment.partner_id, about)?],
         payment: Some(payment.clone()),
         ..Changes::default()
     };
-    Verdict::done(Outcome::Rejected(payment), changes)
+    Ok(Verdict::done(Outcome::Rejected(payment), changes))
 }
