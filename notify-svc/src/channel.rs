@@ -56,9 +56,12 @@ impl Senders {
     pub(crate) fn build(config: &Config) -> anyhow::Result<Self> {
         let client = http::client()?;
         let mut senders: Vec<Box<dyn Sender>> = vec![Box::new(log::LogSender::new(config.log_text))];
-        if let Some(token) = &config.telegram_bot_token {
-            let sender = telegram::TelegramSender::new(client.clone(), &config.telegram_api_url, token)?;
-            senders.push(Box::new(sender));
+        // Made even when it is off: a malformed URL stops the start in any case.
+        let token = config.telegram_bot_token.as_deref();
+        let telegram =
+            telegram::TelegramSender::new(client.clone(), &config.telegram_api_url, token.unwrap_or_default())?;
+        if token.is_some() {
+            senders.push(Box::new(telegram));
         }
         if let Some(secret) = &config.webhook_signing_secret {
             senders.push(Box::new(webhook::WebhookSender::new(client, secret)?));

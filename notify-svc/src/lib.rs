@@ -63,6 +63,7 @@ impl Handle {
 pub async fn start(config: Config, shutdown: CancellationToken) -> anyhow::Result<Handle> {
     let config = config.checked()?;
     let database = config.database()?;
+    database.check("NOTIFY_DATABASE_URL", "NOTIFY_MIGRATION_URL")?;
     let senders = Arc::new(Senders::build(&config)?);
     let templates = Arc::new(Templates::load()?);
     let pool = database::pool(&database, "notify-svc")?;

@@ -64,6 +64,7 @@ impl Handle {
 pub async fn start(config: Config, shutdown: CancellationToken) -> anyhow::Result<Handle> {
     let (plan, methods, notify) = (config.plan()?, config.methods()?, config.notify()?);
     let database = config.database()?;
+    database.check("REFERRAL_DATABASE_URL", "REFERRAL_MIGRATION_URL")?;
     database::migrate(&database, MIGRATIONS).await.context("REFERRAL_DATABASE_URL: migrating")?;
     let pool = database::pool(&database, "referral-svc")?;
     // However many reads wait for the pool, the committer and the publisher don't.

@@ -34,6 +34,15 @@ pub struct DatabaseConfig {
     pub pool_size: usize,
 }
 
+impl DatabaseConfig {
+    /// Refuses URLs that are none, by the names of the variables that they came from.
+    pub fn check(&self, url_variable: &'static str, migration_variable: &'static str) -> anyhow::Result<()> {
+        postgres_config(&self.url, "check", "").context(url_variable)?;
+        let migration = self.migration_url.as_deref().map(|url| postgres_config(url, "check", ""));
+        migration.transpose().context(migration_variable).map(drop)
+    }
+}
+
 impl fmt::Debug for DatabaseConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("DatabaseConfig").field("pool_size", &self.pool_size).finish_non_exhaustive()
