@@ -1,1 +1,15 @@
+//! The test harness: throw-away databases, services to start and kill, a proxy that cuts, a sink that answers as told.
+//!
+//! Everything here panics when it fails: it is for tests.
 
+pub mod builders;
+pub mod clients;
+pub mod hold;
+pub mod instance;
+pub mod pair;
+pub mod ports;
+pub mod postgres;
+pub mod proxy;
+pub mod refusal;
+pub mod sink;
+pub mod wait;

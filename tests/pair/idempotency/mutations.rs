@@ -1,0 +1,144 @@
+//! Every mutation of the contract, as bytes: what answers are compared by.
+
+use std::net::SocketAddr;
+
+use http::uri::PathAndQuery;
+use p2phub_proto::referral::v1::{
+    AttachReferrerRequest, ConfirmPaymentRequest, CreatePaymentRequest, Product, RejectPaymentRequest,
+    SubmitPaymentRequest, UpdatePartnerRequest,
+};
+use p2phub_tests::{
+    builders::registration,
+    clients::{Clients, channel},
+};
+use prost::{
+    Message,
+    bytes::{Buf, BufMut},
+};
+use tonic::{
+    Request, Response, Status,
+    client::Grpc,
+    codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder},
+};
+
+/// One mutation: content that succeeds, and content that differs. Neither has a request ID.
+pub(super) struct Mutation {
+    pub(super) path: &'static str,
+    pub(super) content: Vec<u8>,
+    pub(super) other: Vec<u8>,
+}
+
+impl Mutation {
+    pub(super) fn new<M: Message>(path: &'static str, content: &M, other: &M) -> Self {
+        Self { path, content: content.encode_to_vec(), other: other.encode_to_vec() }
+    }
+}
+
+/// Every mutation that works so far, each on partners and payments of its own.
+pub(super) async fn mutations(clients: &mut Clients) -> Vec<Mutation> {
+    let chain = clients.chain("mutated", 2).await;
+    let root = clients.register("mutated-root", "").await.partner_id;
+    let (code, buyer) = (&chain[0].referral_code, &chain[1].partner_id);
+    let mut payments = Vec::new();
+    for _ in 0..3 {
+        payments.push(clients.open_payment(buyer).await.payment_id);
+    }
+    let registered = |external_id: &str| {
+        let mut request = registration(external_id, code);
+        request.request_id.clear();
+        request
+    };
+    let attached = |partner_id: &str| AttachReferrerRequest {
+        partner_id: partner_id.to_owned(),
+        referral_code: code.clone(),
+        ..Default::default()
+    };
+    let updated = |name: &str| UpdatePartnerRequest {
+        partner_id: root.clone(),
+        first_name: Some(name.to_owned()),
+        ..Default::default()
+    };
+    let opened = |method: &str| CreatePaymentRequest {
+        partner_id: buyer.clone(),
+        product: Product::ProMonthly.into(),
+        method: method.to_owned(),
+        ..Default::default()
+    };
+    let submitted = |external_ref: &str| SubmitPaymentRequest {
+        payment_id: payments[0].clone(),
+        external_ref: external_ref.to_owned(),
+        ..Default::default()
+    };
+    let confirmed = |external_ref: &str| ConfirmPaymentRequest {
+        payment_id: payments[1].clone(),
+        external_ref: external_ref.to_owned(),
+        ..Default::default()
+    };
+    let rejected = |reason: &str| RejectPaymentRequest {
+        payment_id: payments[2].clone(),
+        reason: reason.to_owned(),
+        ..Default::default()
+    };
+    vec![
+        Mutation::new("PartnerService/RegisterPartner", &registered("new"), &registered("newer")),
+        Mutation::new("PartnerService/AttachReferrer", &attached(&root), &attached(buyer)),
+        Mutation::new("PartnerService/UpdatePartner", &updated("Ann"), &updated("Bob")),
+        Mutation::new("PaymentService/CreatePayment", &opened("trusted"), &opened("manual")),
+        Mutation::new("PaymentService/SubmitPayment", &submitted("handed-in"), &submitted("other")),
+        Mutation::new("PaymentService/ConfirmPayment", &confirmed("money"), &confirmed("other")),
+        Mutation::new("PaymentService/RejectPayment", &rejected("no money came"), &rejected("other")),
+    ]
+}
+
+/// Sends `content` under a request ID, which is field 1 of every mutation; gives the answer's bytes.
+pub(super) async fn call(
+    address: SocketAddr,
+    mutation: &Mutation,
+    request_id: &str,
+    content: &[u8],
+) -> Result<Response<Vec<u8>>, Status> {
+    let length = u8::try_from(request_id.len()).expect("a short ID");
+    let body = if length == 0 { content.to_vec() } else { [&[0x0a, length], request_id.as_bytes(), content].concat() };
+    let mut grpc = Grpc::new(channel(address));
+    grpc.ready().await.expect("a connection");
+    let path = PathAndQuery::try_from(format!("/p2phub.referral.v1.{}", mutation.path)).expect("a path");
+    grpc.unary(Request::new(body), path, Bytes).await
+}
+
+/// Bytes in, bytes out.
+#[derive(Clone, Copy)]
+struct Bytes;
+
+impl Codec for Bytes {
+    type Encode = Vec<u8>;
+    type Decode = Vec<u8>;
+    type Encoder = Self;
+    type Decoder = Self;
+
+    fn encoder(&mut self) -> Self {
+        Self
+    }
+
+    fn decoder(&mut self) -> Self {
+        Self
+    }
+}
+
+impl Encoder for Bytes {
+    type Item = Vec<u8>;
+    type Error = Status;
+
+    fn encode(&mut self, item: Vec<u8>, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        buffer.put_slice(&item);
+        Ok(())
+    }
+}
+
+impl Decoder for Bytes {
+    type Item = Vec<u8>;
+    type Error = Status;
+
+    fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<Vec<u8>>, Status> {
+        Ok(Some(buffer.copy_to_bytes(buffer.remaining()).to_vec()))
+    }
+}

@@ -1,0 +1,25 @@
+//! The integration tests: both services on real PostgreSQL, over real gRPC.
+
+mod chain;
+mod concurrency;
+mod delivery;
+mod edge;
+mod guards;
+mod harness;
+mod idempotency;
+mod kill_storm;
+mod kills;
+mod local;
+mod model;
+mod never_again;
+mod outage;
+mod payments;
+mod publisher;
+mod reflection;
+mod rules;
+mod start;
+mod stream;
+mod wrong_input;
+
+/// The helper binary, for `Options::processes`.
+const PAIR_PROCESS: &str = env!("CARGO_BIN_EXE_pair-process");

@@ -1,0 +1,127 @@
+//! What can be read at the end, against the model: every partner, network, lineage, balance, rank and payment.
+
+use std::cmp::Reverse;
+
+use futures_util::{StreamExt, stream};
+use p2phub_proto::referral::v1::{self as pb, get_partner_request::Key};
+use p2phub_tests::{
+    builders::{ASSET, usdt},
+    clients::Clients,
+    wait,
+};
+
+use super::{
+    commands::{commissions, payment},
+    rules::{Micros, World},
+};
+
+const AT_ONCE: usize = 16;
+
+/// How long reading takes at most: what expires meanwhile may be seen either way.
+const MEANWHILE: Micros = 60_000_000;
+
+pub(super) async fn agree(world: &World, clients: &Clients, now: Micros) {
+    let people: Vec<_> =
+        (0..world.people.len()).map(|person| person_agrees(world, person, clients.clone(), now)).collect();
+    stream::iter(people).buffer_unordered(AT_ONCE).collect::<()>().await;
+    let bills: Vec<_> = (0..world.bills.len()).map(|bill| bill_agrees(world, bill, clients.clone(), now)).collect();
+    stream::iter(bills).buffer_unordered(AT_ONCE).collect::<()>().await;
+    leaders_agree(world, clients.clone()).await;
+    pro_counts_agree(world, clients.clone(), now).await;
+}
+
+/// Equal as of one of the two ends of reading.
+fn assert_shown<T: PartialEq + std::fmt::Debug>(actual: &T, show: impl Fn(Micros) -> T, now: Micros) {
+    if *actual != show(now + MEANWHILE) {
+        assert_eq!(*actual, show(now));
+    }
+}
+
+async fn person_agrees(world: &World, index: usize, mut clients: Clients, now: Micros) {
+    let person = &world.people[index];
+    let partner_id = person.id.clone();
+    let key = match index % 3 {
+        0 => Key::PartnerId(person.id.clone()),
+        1 => Key::ExternalId(person.external_id.clone()),
+        _ => Key::ReferralCode(person.code.to_lowercase()),
+    };
+    let answer = clients.partners.get_partner(pb::GetPartnerRequest { key: Some(key) }).await.expect("an answer");
+    let partner = answer.into_inner().partner.expect("a partner");
+    assert_shown(&partner, |now| world.show(index, now), now);
+
+    let request = pb::GetNetworkRequest { partner_id: partner_id.clone() };
+    let levels = clients.partners.get_network(request).await.expect("an answer").into_inner().levels;
+    let members: Vec<_> = levels.iter().map(|level| level.members).collect();
+    assert_eq!(members, world.below(index, |_| true), "{partner_id}");
+
+    let request = pb::GetLineageRequest { partner_id: partner_id.clone() };
+    let ancestors = clients.partners.get_lineage(request).await.expect("an answer").into_inner().ancestors;
+    let above = world.above(index).into_iter().zip(1..=9);
+    let above: Vec<_> =
+        above.map(|(above, level)| pb::Ancestor { level, partner_id: world.people[above].id.clone() }).collect();
+    assert_eq!(ancestors, above, "{partner_id}");
+
+    let request = pb::ListXpAwardsRequest { partner_id: partner_id.clone(), page_size: 500, ..Default::default() };
+    let awards = clients.partners.list_xp_awards(request).await.expect("an answer").into_inner().xp_awards;
+    if person.awards <= 500 {
+        assert_eq!(awards.len(), person.awards, "{partner_id}");
+        assert_eq!(awards.iter().map(|award| award.xp).sum::<i64>(), person.xp, "{partner_id}");
+    }
+
+    let request = pb::GetBalanceRequest { partner_id: partner_id.clone(), asset: ASSET.to_owned() };
+    let balance = clients.ledger.get_balance(request).await.expect("an answer").into_inner();
+    let expected = pb::GetBalanceResponse {
+        available: Some(usdt(person.balance)),
+        pending: Some(usdt(0)),
+        version: person.entries,
+    };
+    assert_eq!(balance, expected, "{partner_id}");
+
+    let rank = clients.leaderboard.get_partner_rank(pb::GetPartnerRankRequest { partner_id }).await;
+    let better = world.people.iter().filter(|other| other.xp > person.xp).count();
+    let rank = rank.expect("an answer").into_inner();
+    assert_eq!((usize::try_from(rank.rank), rank.xp), (Ok(better + 1), person.xp));
+}
+
+async fn bill_agrees(world: &World, index: usize, mut clients: Clients, now: Micros) {
+    let bill = &world.bills[index];
+    let request = pb::GetPaymentRequest { payment_id: bill.id().to_owned() };
+    let answer = clients.payments.get_payment(request).await.expect("an answer").into_inner();
+    assert_shown(&payment(answer.payment), |now| bill.show(now), now);
+    assert_eq!(commissions(answer.commissions), bill.commissions, "{}", bill.id());
+}
+
+/// By XP, and of equals the earlier registration first, page after page.
+async fn leaders_agree(world: &World, mut clients: Clients) {
+    let mut expected: Vec<_> = world.people.iter().collect();
+    expected.sort_by_key(|person| Reverse(person.xp));
+    let expected: Vec<_> = expected.into_iter().map(|person| person.id.clone()).collect();
+    let mut leaders = Vec::new();
+    let mut page_token = String::new();
+    loop {
+        let request = pb::ListTopPartnersRequest { page_size: 70, page_token };
+        let page = clients.leaderboard.list_top_partners(request).await.expect("an answer").into_inner();
+        leaders.extend(page.partners.into_iter().map(|partner| partner.partner_id));
+        page_token = page.next_page_token;
+        if page_token.is_empty() {
+            break;
+        }
+    }
+    assert_eq!(leaders, expected);
+}
+
+/// PRO counts may lag: they are waited for.
+async fn pro_counts_agree(world: &World, mut clients: Clients, now: Micros) {
+    for index in 0..world.people.len() {
+        let partner_id = world.people[index].id.clone();
+        let (early, late) =
+            (world.below(index, |one| one.is_pro(now)), world.below(index, |one| one.is_pro(now + MEANWHILE)));
+        wait::until(&format!("PRO to be counted above {partner_id}"), async || {
+            let request = pb::GetNetworkRequest { partner_id: partner_id.clone() };
+            let levels = clients.partners.get_network(request).await.expect("an answer").into_inner().levels;
+            let counts: Vec<_> = levels.iter().map(|level| level.pro_members).collect();
+            (counts == early || counts == late).then_some(())
+        })
+        .await;
+    }
+}

@@ -1,0 +1,93 @@
+//! What most tests begin with: partners, chains of them, and a sale.
+
+use p2phub_proto::referral::v1::{
+    Amount, Commission, ConfirmPaymentRequest, CreatePaymentRequest, GetBalanceRequest, GetPartnerRequest, Partner,
+    Payment, Product, RegisterPartnerRequest, get_partner_request::Key,
+};
+use uuid::Uuid;
+
+use crate::clients::Clients;
+
+/// The only asset so far.
+pub const ASSET: &str = "USDT";
+
+/// A new request ID.
+pub fn request_id() -> String {
+    Uuid::new_v4().to_string()
+}
+
+/// An amount in minor units of the only asset.
+pub fn usdt(minor_units: i64) -> Amount {
+    Amount { asset: ASSET.to_owned(), minor_units }
+}
+
+/// A registration that is valid; `code` may be empty.
+pub fn registration(external_id: &str, code: &str) -> RegisterPartnerRequest {
+    RegisterPartnerRequest {
+        request_id: request_id(),
+        external_id: external_id.to_owned(),
+        first_name: external_id.to_owned(),
+        referral_code: code.to_owned(),
+        ..Default::default()
+    }
+}
+
+impl Clients {
+    /// A new partner, below the owner of `code` unless that is empty.
+    pub async fn register(&mut self, external_id: &str, code: &str) -> Partner {
+        let answer = self.partners.register_partner(registration(external_id, code)).await.expect("a registration");
+        answer.into_inner().partner.expect("a partner")
+    }
+
+    /// New partners `prefix-0`, `prefix-1`, …, each below the one before.
+    pub async fn chain(&mut self, prefix: &str, length: usize) -> Vec<Partner> {
+        let mut chain: Vec<Partner> = Vec::with_capacity(length);
+        for index in 0..length {
+            let code = chain.last().map(|last| last.referral_code.clone()).unwrap_or_default();
+            chain.push(self.register(&format!("{prefix}-{index}"), &code).await);
+        }
+        chain
+    }
+
+    /// A partner as it is now.
+    pub async fn partner(&mut self, partner_id: &str) -> Partner {
+        let request = GetPartnerRequest { key: Some(Key::PartnerId(partner_id.to_owned())) };
+        self.partners.get_partner(request).await.expect("an answer").into_inner().partner.expect("a partner")
+    }
+
+    /// An open payment for PRO by the method `trusted`.
+    pub async fn open_payment(&mut self, partner_id: &str) -> Payment {
+        let request = CreatePaymentRequest {
+            request_id: request_id(),
+            partner_id: partner_id.to_owned(),
+            product: Product::ProMonthly.into(),
+            method: "trusted".to_owned(),
+        };
+        self.payments.create_payment(request).await.expect("an open payment").into_inner().payment.expect("a payment")
+    }
+
+    /// Opens a payment and confirms it with a reference of its own.
+    pub async fn buy_pro(&mut self, partner_id: &str) -> (Payment, Vec<Commission>) {
+        let payment = self.open_payment(partner_id).await;
+        let request = confirmation(&payment.payment_id, &format!("ref-{}", payment.payment_id));
+        let answer = self.payments.confirm_payment(request).await.expect("a confirmation").into_inner();
+        (answer.payment.expect("a payment"), answer.commissions)
+    }
+
+    /// What a partner can be paid out, in minor units.
+    pub async fn balance(&mut self, partner_id: &str) -> i64 {
+        let request = GetBalanceRequest { partner_id: partner_id.to_owned(), asset: ASSET.to_owned() };
+        let answer = self.ledger.get_balance(request).await.expect("a balance").into_inner();
+        answer.available.expect("an amount").minor_units
+    }
+}
+
+/// A confirmation that is valid.
+pub fn confirmation(payment_id: &str, external_ref: &str) -> ConfirmPaymentRequest {
+    ConfirmPaymentRequest {
+        request_id: request_id(),
+        payment_id: payment_id.to_owned(),
+        external_ref: external_ref.to_owned(),
+        override_reason: String::new(),
+    }
+}

@@ -1,0 +1,57 @@
+//! Clients of every service, whether or not it runs yet: each call connects if need be.
+
+use std::{net::SocketAddr, time::Duration};
+
+use p2phub_proto::{
+    notify::v1::{
+        notification_ingest_service_client::NotificationIngestServiceClient,
+        notification_service_client::NotificationServiceClient,
+    },
+    referral::v1::{
+        audit_service_client::AuditServiceClient, leaderboard_service_client::LeaderboardServiceClient,
+        ledger_service_client::LedgerServiceClient, partner_service_client::PartnerServiceClient,
+        payment_service_client::PaymentServiceClient,
+    },
+};
+use tonic::transport::{Channel, Endpoint};
+use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
+
+/// Clients of one pair. A clone costs little; concurrent calls want one each.
+#[derive(Clone)]
+pub struct Clients {
+    pub partners: PartnerServiceClient<Channel>,
+    pub payments: PaymentServiceClient<Channel>,
+    pub ledger: LedgerServiceClient<Channel>,
+    pub leaderboard: LeaderboardServiceClient<Channel>,
+    pub audit: AuditServiceClient<Channel>,
+    pub ingest: NotificationIngestServiceClient<Channel>,
+    pub notifications: NotificationServiceClient<Channel>,
+}
+
+impl Clients {
+    pub fn new(referral: SocketAddr, notify: SocketAddr) -> Self {
+        let (referral, notify) = (channel(referral), channel(notify));
+        Self {
+            partners: PartnerServiceClient::new(referral.clone()),
+            payments: PaymentServiceClient::new(referral.clone()),
+            ledger: LedgerServiceClient::new(referral.clone()),
+            leaderboard: LeaderboardServiceClient::new(referral.clone()),
+            audit: AuditServiceClient::new(referral),
+            ingest: NotificationIngestServiceClient::new(notify.clone()),
+            notifications: NotificationServiceClient::new(notify),
+        }
+    }
+}
+
+/// A channel that connects at its first call, and again after a break.
+pub fn channel(address: SocketAddr) -> Channel {
+    let endpoint = Endpoint::from_shared(format!("http://{address}")).expect("a URL");
+    endpoint.connect_timeout(Duration::from_secs(5)).connect_lazy()
+}
+
+/// Whether a server's health is SERVING; `service` is empty for the server as a whole.
+pub async fn is_serving(address: SocketAddr, service: &str) -> bool {
+    let request = HealthCheckRequest { service: service.to_owned() };
+    let answer = HealthClient::new(channel(address)).check(request).await;
+    answer.is_ok_and(|answer| answer.into_inner().status() == ServingStatus::Serving)
+}
