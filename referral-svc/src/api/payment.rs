@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::{Api, existing_partner, status};
 use crate::{
     store::{
-        ledger,
+        commissions,
         partners::Key,
         payments::{self, Filter},
     },
@@ -71,7 +71,7 @@ impl PaymentService for Api {
                 .ok_or_else(|| status::not_found("PAYMENT_NOT_FOUND", "no such payment"))?;
             // What was booked since the payment was read belongs to a later answer.
             let commissions = match payment.success() {
-                Some(_) => ledger::commissions_of(connection, &[payment_id]).await?,
+                Some(_) => commissions::of_payments(connection, &[payment_id]).await?,
                 None => Vec::new(),
             };
             Ok(pb::GetPaymentResponse {
@@ -132,8 +132,7 @@ impl PaymentService for Api {
                 return Err(status::not_found("PAYMENT_NOT_FOUND", "no such payment").into());
             }
             let after = page.after_or((Uuid::max(), i16::MAX));
-            let mut commissions =
-                ledger::list_commissions(connection, earner_id, payment_id, after, page.limit()).await?;
+            let mut commissions = commissions::list(connection, earner_id, payment_id, after, page.limit()).await?;
             let next_page_token = page
                 .cut(&mut commissions, |commission| (commission.transaction_id.into(), i16::from(commission.level)));
             let commissions = commissions.iter().map(outward::commission).collect();

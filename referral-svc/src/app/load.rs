@@ -13,7 +13,9 @@ use referral_domain::{
 };
 use uuid::Uuid;
 
-use crate::store::{Result, ledger, locks::Stripes, partners, payments, standings, transaction::Transaction};
+use crate::store::{
+    Result, commissions, ledger, locks::Stripes, partners, payments, standings, transaction::Transaction,
+};
 
 /// What a batch's commands name.
 #[derive(Default)]
@@ -158,7 +160,7 @@ async fn load_payments(transaction: &mut Transaction, named: &Named<'_>, state: 
         .map(|payment| payment.payment_id)
         .collect();
     if !succeeded.is_empty() {
-        for commission in ledger::load_commissions(transaction, &succeeded).await? {
+        for commission in commissions::load(transaction, &succeeded).await? {
             state.commissions.entry(commission.payment_id).or_default().push(commission);
         }
     }

@@ -8,7 +8,7 @@ use referral_domain::state::{Changes, Dirty, State};
 use crate::store::{
     Result,
     audit::{self, AuditEvent},
-    ledger,
+    commissions, ledger,
     outbox::{self, OutboxEvent},
     partners, payments,
     requests::{self, Answered},
@@ -79,11 +79,7 @@ impl Written {
         );
         write_all!(transaction, xp_awards::insert, self.changes.iter().flat_map(|changes| &changes.awards));
         write_all!(transaction, ledger::post, self.changes.iter().filter_map(|changes| changes.transaction.as_ref()));
-        write_all!(
-            transaction,
-            ledger::insert_commissions,
-            self.changes.iter().flat_map(|changes| &changes.commissions)
-        );
+        write_all!(transaction, commissions::insert, self.changes.iter().flat_map(|changes| &changes.commissions));
         if !self.audit.is_empty() {
             audit::insert(transaction, &self.audit).await?;
         }

@@ -1,16 +1,14 @@
-//! The ledger's tables: accounts, transactions, entries, and the commissions that they book.
+//! The ledger's tables: accounts, transactions, entries.
 
 use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
 use diesel::{
-    BoolExpressionMethods, ExpressionMethods, JoinOnDsl, OptionalExtension, QueryDsl, Queryable, QueryableByName,
-    Selectable, SelectableHelper,
-    sql_types::{Array, BigInt, Integer, Nullable, SmallInt, Text, Timestamptz, Uuid as SqlUuid},
+    ExpressionMethods, JoinOnDsl, OptionalExtension, QueryDsl, Queryable, QueryableByName, Selectable,
+    sql_types::{Array, BigInt, Nullable, Text, Timestamptz, Uuid as SqlUuid},
 };
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use referral_domain::{
-    commission::Commission,
     id::{PartnerId, PaymentId, TransactionId},
     money::Asset,
     posting::{Account, AccountKey, Purpose, Transaction as Posted},
@@ -19,10 +17,8 @@ use uuid::Uuid;
 
 use super::{
     Result, impossible,
-    partners::uuids,
-    payments::amount,
-    schema::{accounts, commissions, ledger_entries, ledger_transactions},
-    sql::Sql,
+    schema::{accounts, ledger_entries, ledger_transactions},
+    sql::{Sql, uuids},
     transaction::Transaction,
 };
 
@@ -107,109 +103,6 @@ pub(crate) async fn post(transaction: &mut Transaction, posted: &[&Posted]) -> R
     .execute(connection)
     .await?;
     Ok(())
-}
-
-#[derive(Queryable, QueryableByName, Selectable)]
-#[diesel(table_name = commissions)]
-struct CommissionRow {
-    payment_id: Uuid,
-    level: i16,
-    earner_id: Uuid,
-    rate_bps: i32,
-    plan_version: i32,
-    asset: String,
-    base: i64,
-    amount: i64,
-    transaction_id: Uuid,
-    create_time: DateTime<Utc>,
-}
-
-impl TryFrom<CommissionRow> for Commission {
-    type Error = diesel::result::Error;
-
-    fn try_from(row: CommissionRow) -> Result<Self> {
-        Ok(Self {
-            payment_id: row.payment_id.into(),
-            earner_id: row.earner_id.into(),
-            level: u8::try_from(row.level).map_err(|_| impossible("a commission's level"))?,
-            rate_bps: u16::try_from(row.rate_bps).map_err(|_| impossible("a commission's rate"))?,
-            plan_version: row.plan_version,
-            base: amount(&row.asset, row.base)?,
-            amount: amount(&row.asset, row.amount)?,
-            transaction_id: row.transaction_id.into(),
-            create_time: row.create_time,
-        })
-    }
-}
-
-pub(crate) async fn insert_commissions(transaction: &mut Transaction, rows: &[&Commission]) -> Result<()> {
-    Sql::new(
-        "INSERT INTO commissions (payment_id, level, earner_id, rate_bps, plan_version, asset, base, amount,
-             transaction_id, create_time)
-         SELECT * FROM unnest({}, {}, {}, {}, {}, {}, {}, {}, {}, {})",
-    )
-    .bind::<Array<SqlUuid>, _>(uuids(rows.iter().map(|row| row.payment_id)))
-    .bind::<Array<SmallInt>, _>(rows.iter().map(|row| i16::from(row.level)).collect::<Vec<_>>())
-    .bind::<Array<SqlUuid>, _>(uuids(rows.iter().map(|row| row.earner_id)))
-    .bind::<Array<Integer>, _>(rows.iter().map(|row| i32::from(row.rate_bps)).collect::<Vec<_>>())
-    .bind::<Array<Integer>, _>(rows.iter().map(|row| row.plan_version).collect::<Vec<_>>())
-    .bind::<Array<Text>, _>(rows.iter().map(|row| row.base.asset().ticker()).collect::<Vec<_>>())
-    .bind::<Array<BigInt>, _>(rows.iter().map(|row| row.base.minor_units()).collect::<Vec<_>>())
-    .bind::<Array<BigInt>, _>(rows.iter().map(|row| row.amount.minor_units()).collect::<Vec<_>>())
-    .bind::<Array<SqlUuid>, _>(uuids(rows.iter().map(|row| row.transaction_id)))
-    .bind::<Array<Timestamptz>, _>(rows.iter().map(|row| row.create_time).collect::<Vec<_>>())
-    .execute(transaction.connection())
-    .await?;
-    Ok(())
-}
-
-/// The commissions of payments, by payment and level.
-pub(crate) async fn commissions_of(
-    connection: &mut AsyncPgConnection,
-    payments: &[PaymentId],
-) -> Result<Vec<Commission>> {
-    let rows: Vec<CommissionRow> = commissions::table
-        .filter(commissions::payment_id.eq_any(uuids(payments.iter().copied())))
-        .order((commissions::payment_id, commissions::level))
-        .select(CommissionRow::as_select())
-        .load(connection)
-        .await?;
-    rows.into_iter().map(TryInto::try_into).collect()
-}
-
-/// The same, for a batch that is being decided.
-pub(crate) async fn load_commissions(transaction: &mut Transaction, payments: &[PaymentId]) -> Result<Vec<Commission>> {
-    commissions_of(transaction.connection(), payments).await
-}
-
-/// Where a page of commissions ended: newest sale first, then by level.
-pub(crate) type AfterCommission = (Uuid, i16);
-
-pub(crate) async fn list_commissions(
-    connection: &mut AsyncPgConnection,
-    earner_id: Option<PartnerId>,
-    payment_id: Option<PaymentId>,
-    after: AfterCommission,
-    limit: i64,
-) -> Result<Vec<Commission>> {
-    let mut query = commissions::table
-        .filter(
-            commissions::transaction_id
-                .lt(after.0)
-                .or(commissions::transaction_id.eq(after.0).and(commissions::level.gt(after.1))),
-        )
-        .order((commissions::transaction_id.desc(), commissions::level))
-        .limit(limit)
-        .select(CommissionRow::as_select())
-        .into_boxed();
-    if let Some(earner_id) = earner_id {
-        query = query.filter(commissions::earner_id.eq(Uuid::from(earner_id)));
-    }
-    if let Some(payment_id) = payment_id {
-        query = query.filter(commissions::payment_id.eq(Uuid::from(payment_id)));
-    }
-    let rows: Vec<CommissionRow> = query.load(connection).await?;
-    rows.into_iter().map(TryInto::try_into).collect()
 }
 
 /// Balance and version of a partner's account; None where nothing was ever booked.

@@ -3,6 +3,7 @@
 pub(crate) mod audit;
 pub(crate) mod check;
 pub(crate) mod clock;
+pub(crate) mod commissions;
 pub(crate) mod leaderboard;
 pub(crate) mod ledger;
 pub(crate) mod locks;

@@ -20,7 +20,7 @@ use uuid::Uuid;
 use super::{
     Result, impossible,
     schema::{partners, standings},
-    sql::{Sql, array_literal},
+    sql::{Sql, array_literal, uuids},
     standings::StandingRow,
     transaction::Transaction,
 };
@@ -71,10 +71,6 @@ fn views(rows: Vec<(PartnerRow, StandingRow)>) -> Result<Vec<PartnerView>> {
     rows.into_iter()
         .map(|(partner, standing)| Ok(PartnerView { partner: partner.try_into()?, standing: standing.try_into()? }))
         .collect()
-}
-
-pub(super) fn uuids<T: Into<Uuid> + Copy>(ids: impl IntoIterator<Item = T>) -> Vec<Uuid> {
-    ids.into_iter().map(Into::into).collect()
 }
 
 /// Locks rows that are about to change.

@@ -18,9 +18,8 @@ use uuid::Uuid;
 
 use super::{
     Result, impossible,
-    partners::uuids,
     schema::{late_references, payments},
-    sql::Sql,
+    sql::{Sql, uuids},
     transaction::Transaction,
 };
 

@@ -10,6 +10,7 @@ use diesel::{
     sql_types::{HasSqlType, Untyped},
 };
 use std::marker::PhantomData;
+use uuid::Uuid;
 
 /// A statement; each `{}` in its text stands for the next bound parameter.
 pub(super) struct Sql<'a> {
@@ -74,4 +75,9 @@ impl Query for Sql<'_> {
 pub(super) fn array_literal<T: ToString>(items: &[T]) -> String {
     let items: Vec<String> = items.iter().map(ToString::to_string).collect();
     format!("{{{}}}", items.join(","))
+}
+
+/// Typed IDs as the column that they are.
+pub(super) fn uuids<T: Into<Uuid> + Copy>(ids: impl IntoIterator<Item = T>) -> Vec<Uuid> {
+    ids.into_iter().map(Into::into).collect()
 }

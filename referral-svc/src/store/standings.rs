@@ -13,9 +13,8 @@ use uuid::Uuid;
 
 use super::{
     Result, impossible,
-    partners::uuids,
     schema::standings,
-    sql::{Sql, array_literal},
+    sql::{Sql, array_literal, uuids},
     transaction::Transaction,
 };
 

@@ -9,7 +9,12 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use referral_domain::{id::PartnerId, partner::XpAward};
 use uuid::Uuid;
 
-use super::{Result, impossible, partners::uuids, schema::xp_awards, sql::Sql, transaction::Transaction};
+use super::{
+    Result, impossible,
+    schema::xp_awards,
+    sql::{Sql, uuids},
+    transaction::Transaction,
+};
 
 #[derive(Queryable, QueryableByName, Selectable)]
 #[diesel(table_name = xp_awards)]

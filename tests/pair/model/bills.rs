@@ -9,7 +9,7 @@ use super::{
     rules::{DAY, HOUR, Micros, World, micros, missing, refused, timestamp, wrong},
 };
 
-const RATES_BPS: [i32; 9] = [3000, 500, 301, 100, 100, 100, 100, 100, 100];
+const RATES_BPS: [i32; 9] = [3000, 500, 300, 100, 100, 100, 100, 100, 100];
 const PRICE: i64 = 39_000_000;
 
 pub(super) struct Bill {
