@@ -65,16 +65,16 @@ impl NotificationService for NotificationApi {
         let mut connection = database::connect(&self.pool).await.map_err(|error| status::of_store(&error))?;
         // One more than the page tells whether there is another.
         let limit = i64::try_from(size).unwrap_or(i64::MAX).saturating_add(1);
-        let mut found = notifications::list(&mut connection, &filter, before, limit)
+        let found = notifications::list(&mut connection, &filter, before, limit)
             .await
             .map_err(|error| status::of_store(&error))?;
-        let more = found.len() > size;
-        found.truncate(size);
-        let next_page_token = match found.last() {
-            Some(last) if more => page::make_token(last.notification.notification_id, &filter),
+        let ids: Vec<Uuid> = found.iter().map(|history| history.notification.notification_id).collect();
+        let notifications = page::cut(found.into_iter().map(convert::notification), size);
+        let (shown, left) = ids.split_at(notifications.len());
+        let next_page_token = match shown.last() {
+            Some(last) if !left.is_empty() => page::make_token(*last, &filter),
             _ => String::new(),
         };
-        let notifications = found.into_iter().map(convert::notification).collect();
         Ok(Response::new(ListNotificationsResponse { notifications, next_page_token }))
     }
 

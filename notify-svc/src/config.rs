@@ -9,7 +9,8 @@ use service::{database::DatabaseConfig, telemetry};
 const LISTEN: &str = "127.0.0.1:50052";
 const POOL_SIZE: u16 = 16;
 const TELEGRAM_API_URL: &str = "https://api.telegram.org";
-const WORKERS: u16 = 16;
+/// Sends only wait for their servers: many at once, so that some that hang delay nobody else.
+const WORKERS: u16 = 64;
 
 /// Takes requests to notify someone over a gRPC stream, and gets each one to its recipient.
 #[derive(Clone, Parser)]
@@ -27,7 +28,7 @@ pub struct Config {
     #[arg(long, env = "NOTIFY_MIGRATION_URL", value_name = "NOTIFY_MIGRATION_URL", hide_env = true)]
     pub migration_url: Option<String>,
 
-    /// Connections to PostgreSQL, 2 to 1000
+    /// Connections to PostgreSQL for calls, 2 to 1000; the stream and the dispatcher have their own
     #[arg(long, env = "NOTIFY_POOL_SIZE", value_name = "NOTIFY_POOL_SIZE", hide_env = true,
           default_value_t = POOL_SIZE, value_parser = clap::value_parser!(u16).range(2..=1000))]
     pub pool_size: u16,

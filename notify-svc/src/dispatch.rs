@@ -13,7 +13,7 @@ use notify_domain::{
     event::Contact,
     retry::RetryPolicy,
 };
-use service::database::{self, Pool};
+use service::database::{self, Connection, Pool};
 use tokio::{
     sync::Notify,
     time::{Instant, sleep, timeout_at},
@@ -23,8 +23,8 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     channel::Senders,
     store::{
-        StoreError,
-        queue::{self, Due, Terms},
+        StoreError, in_time,
+        queue::{self, Claim, Due, Terms},
         settle::{self, Finished},
     },
     template::Templates,
@@ -39,6 +39,8 @@ const LEASE: Duration = Duration::from_secs(25);
 const POLL_INTERVAL: Duration = Duration::from_millis(500);
 /// The shortest pause, for deliveries that are due but locked by another instance.
 const PAUSE_MIN: Duration = Duration::from_millis(10);
+/// How long a delivery rests that can't even be claimed: people have to look at it.
+const PUT_OFF: Duration = Duration::from_secs(10 * 60);
 /// How long sends in flight may go on when the service stops.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(8);
 
@@ -66,7 +68,7 @@ impl Dispatcher {
         let mut away = false;
         while !stop.is_cancelled() {
             flight.collect(&mut ended);
-            let turn = self.turn(&mut flight, &mut ended).await;
+            let turn = in_time(self.turn(&mut flight, &mut ended)).await;
             log_change(&mut away, turn.as_ref().err());
             let pause = turn.unwrap_or(POLL_INTERVAL);
             if let Some(first) = self.wait(&mut flight, pause, &stop).await {
@@ -84,20 +86,31 @@ impl Dispatcher {
             return Ok(Duration::MAX);
         }
         let mut connection = database::connect(&self.pool).await?;
-        let limit = i64::try_from(free).unwrap_or(i64::MAX);
-        let terms = Terms { owner: &self.owner, limit, lease: LEASE };
-        let claim = queue::claim(&mut connection, terms, |due| self.before(due)).await?;
+        let claim = self.claim(&mut connection, free).await?;
         for (due, step) in &claim.settled {
             attempt::log_step(due, step);
         }
-        if claim.leased.is_empty() && claim.settled.is_empty() {
-            let next = queue::next_due(&mut connection).await?;
-            return Ok(next.map_or(POLL_INTERVAL, |next| next.clamp(PAUSE_MIN, POLL_INTERVAL)));
-        }
-        // A fallback may be due at once; sends in flight end the pause themselves.
-        let pause = if claim.settled.is_empty() { POLL_INTERVAL } else { Duration::ZERO };
         claim.leased.into_iter().for_each(|due| flight.launch(due));
-        Ok(pause)
+        let next = queue::next_due(&mut connection).await?;
+        Ok(next.map_or(POLL_INTERVAL, |next| next.clamp(PAUSE_MIN, POLL_INTERVAL)))
+    }
+
+    /// Claims what fits. When a delivery makes that fail, those before it are claimed one by one, and it is put off.
+    async fn claim(&self, connection: &mut Connection, free: usize) -> Result<Claim, StoreError> {
+        let limit = i64::try_from(free).unwrap_or(i64::MAX);
+        let terms = |limit| Terms { owner: &self.owner, limit, lease: LEASE };
+        match queue::claim(connection, terms(limit), |due| self.before(due)).await {
+            Err(error) if !passes(&error) => {}
+            claim => return claim,
+        }
+        let claim = queue::claim(connection, terms(1), |due| self.before(due)).await;
+        if let Err(error) = &claim
+            && !passes(error)
+        {
+            let id = queue::put_off(connection, PUT_OFF).await?;
+            tracing::error!(%error, notification_id = ?id, "a delivery can't be claimed: put off");
+        }
+        claim
     }
 
     /// Waits for the end of a send, for something queued, for the pause's end, or for the stop.
@@ -129,7 +142,7 @@ impl Dispatcher {
                         }
                     }
                 }
-                Err(error) if database::is_unavailable(&error) || database::is_conflict(&error) => return Err(error),
+                Err(error) if passes(&error) => return Err(error),
                 Err(_) if size > 1 => size = 1,
                 Err(error) => {
                     let lost = ended.remove(0);
@@ -148,9 +161,6 @@ impl Dispatcher {
     }
 
     fn after(&self, now: DateTime<Utc>, finished: &Finished) -> Step {
-        if !finished.counts {
-            return Step::Retry(now);
-        }
         let contacts = contacts(&finished.delivery);
         let standing = standing(&finished.delivery, &contacts, true);
         let jitter = rand::random_range(0..=1000);
@@ -162,13 +172,20 @@ impl Dispatcher {
         let deadline = Instant::now() + DRAIN_TIMEOUT;
         while let Ok(Some(finished)) = timeout_at(deadline, flight.next()).await {
             ended.push(finished);
+            // At once: this process may be killed before the last one ends. What fails here is tried again below.
+            let _ = timeout_at(deadline, self.settle(&mut ended)).await;
         }
         flight.abort(&mut ended).await;
         let left = ended.len();
-        if let Err(error) = self.settle(&mut ended).await {
+        if let Err(error) = in_time(self.settle(&mut ended)).await {
             tracing::warn!(%error, left, "not settled before the stop: others take over when the leases end");
         }
     }
+}
+
+/// Whether the error is of the moment, rather than of the rows at hand.
+fn passes(error: &StoreError) -> bool {
+    database::is_unavailable(error) || database::is_conflict(error)
 }
 
 /// Logs when the queue can't be worked on, and when it can again, but not each turn in between.
@@ -188,6 +205,7 @@ fn contacts(due: &Due) -> Vec<Contact> {
 fn standing<'a>(due: &Due, contacts: &'a [Contact], attempted: bool) -> Standing<'a> {
     Standing {
         position: due.position,
+        attempts: u32::try_from(due.attempt_count).unwrap_or_default(),
         tries_used: u32::try_from(due.tries_used).unwrap_or_default(),
         attempted,
         contacts,

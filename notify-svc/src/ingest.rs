@@ -4,8 +4,9 @@ mod batch;
 mod decode;
 mod session;
 
-use std::sync::Arc;
+use std::{panic::AssertUnwindSafe, sync::Arc};
 
+use futures_util::FutureExt;
 use notify_domain::channel::Channels;
 use p2phub_proto::notify::v1::{
     PublishRequest, PublishResponse, notification_ingest_service_server::NotificationIngestService,
@@ -69,7 +70,12 @@ impl NotificationIngestService for IngestService {
         let (responses, stream) = mpsc::channel(4);
         let shared = self.shared.clone();
         let session = async move {
-            if let Err(failure) = session::run(shared, request.into_inner(), &responses).await {
+            let session = AssertUnwindSafe(session::run(shared, request.into_inner(), &responses)).catch_unwind();
+            let ended = session.await.unwrap_or_else(|_| {
+                tracing::error!("a stream panicked");
+                Err(Failure::internal())
+            });
+            if let Err(failure) = ended {
                 tracing::info!(code = ?failure.code, reason = %failure.reason, "stream ended: {}", failure.message);
                 // The producer may be gone already.
                 let _ = responses.send(Err(status::of(failure))).await;

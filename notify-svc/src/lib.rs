@@ -27,10 +27,8 @@ use p2phub_proto::notify::v1::{
     notification_service_server::NotificationServiceServer,
 };
 use service::{
-    database::{self, Pool},
+    database::{self, DatabaseConfig, Pool},
     server::{GrpcServer, MAX_REQUEST_BYTES, MAX_RESPONSE_BYTES, Running},
-    shutdown::signalled,
-    telemetry,
 };
 use tokio::{sync::Notify, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
@@ -42,6 +40,8 @@ use dispatch::Dispatcher;
 use template::Templates;
 
 const MIGRATIONS: EmbeddedMigrations = embed_migrations!("../migrations/notify");
+/// Connections for what writes: one for the dispatcher, the rest for the streams that come in.
+const WRITERS: usize = 8;
 const SERVICE_NAMES: [&str; 2] = ["p2phub.notify.v1.NotificationIngestService", "p2phub.notify.v1.NotificationService"];
 
 /// A running service.
@@ -68,14 +68,16 @@ pub async fn start(config: Config, shutdown: CancellationToken) -> anyhow::Resul
     let templates = Arc::new(Templates::load()?);
     let pool = database::pool(&database, "notify-svc")?;
     database::migrate(&database, MIGRATIONS).await.context("the database can't be migrated")?;
+    // However many reads wait for the pool, what comes in and what goes out don't.
+    let writers = database::pool(&DatabaseConfig { pool_size: WRITERS, ..database }, "notify-svc writer")?;
 
     // Of this service alone: whatever ends it must not end its neighbours in the same process.
     let stop = shutdown.child_token();
     let queued = Arc::new(Notify::new());
-    let ingest = ingest::IngestService::new(pool.clone(), senders.channels(), Arc::clone(&queued), stop.clone());
-    let server = serve(&config, ingest, pool.clone(), stop.clone()).await?;
+    let ingest = ingest::IngestService::new(writers.clone(), senders.channels(), Arc::clone(&queued), stop.clone());
+    let server = serve(&config, ingest, pool, stop.clone()).await?;
     let dispatcher = Dispatcher {
-        pool,
+        pool: writers,
         senders,
         templates,
         policy: RetryPolicy::default(),
@@ -125,34 +127,8 @@ async fn supervise(server: Running, dispatching: JoinHandle<()>, stop: Cancellat
     served.and(dispatched)
 }
 
-/// The whole binary.
+/// The whole binary: environment in, serving, exit code out.
 pub fn main() -> ExitCode {
     let config = Config::parse();
-    match run(config) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            // Also where logs go elsewhere: whoever started it should see why it ended.
-            eprintln!("notify-svc: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
-}
-
-fn run(config: Config) -> anyhow::Result<()> {
-    let telemetry = telemetry::init("notify-svc")?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let ended = runtime.block_on(async {
-        let shutdown = CancellationToken::new();
-        tokio::spawn({
-            let shutdown = shutdown.clone();
-            async move {
-                signalled().await;
-                shutdown.cancel();
-            }
-        });
-        start(config, shutdown).await?.finished().await
-    });
-    drop(runtime);
-    telemetry.shutdown();
-    ended
+    service::process::run("notify-svc", async |shutdown| start(config, shutdown).await?.finished().await)
 }

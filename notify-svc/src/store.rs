@@ -3,10 +3,35 @@
 //! One order of locks for everything: inbox keys, then deliveries, both sorted; a notification and its attempts are only
 //! written by whoever holds the lock on its open delivery. Claims skip what is locked and never wait.
 
+use std::{future::Future, time::Duration};
+
+use diesel::result::DatabaseErrorKind;
+pub(crate) use diesel::result::Error as StoreError;
+
 pub(crate) mod inbox;
 pub(crate) mod notifications;
 pub(crate) mod queue;
 mod schema;
 pub(crate) mod settle;
 
-pub(crate) use diesel::result::Error as StoreError;
+/// How long a piece of work may take: longer than the server allows a statement, for when no server answers at all.
+const WORK_TIMEOUT: Duration = Duration::from_secs(35);
+
+/// Work that ends: a database that doesn't answer is unavailable.
+pub(crate) async fn in_time<T>(work: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+    tokio::time::timeout(WORK_TIMEOUT, work).await.unwrap_or_else(|_| Err(unanswered()))
+}
+
+fn unanswered() -> StoreError {
+    StoreError::DatabaseError(DatabaseErrorKind::ClosedConnection, Box::new("no answer within 35 s".to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_answer_is_unavailable() {
+        assert!(service::database::is_unavailable(&unanswered()));
+    }
+}

@@ -12,6 +12,7 @@ use p2phub_proto::referral::v1::RegisterPartnerRequest;
 use p2phub_tests::{
     builders::registration,
     pair::{Options, Pair},
+    postgres::Role,
     sink::{Received, Reply, Sink},
     wait,
 };
@@ -273,5 +274,46 @@ async fn notifications_are_found_by_every_filter_and_page_by_page() {
         }
         assert_eq!(collected, expected, "{pages:?}");
     }
+    desk.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_delivery_that_cant_be_claimed_is_put_off_and_holds_nobody_up() {
+    let mut desk = Desk::open().await;
+    let superuser = desk.pair.notify_sql(Role::Superuser).await;
+    let poison = "CREATE FUNCTION poison() RETURNS trigger LANGUAGE plpgsql AS $$
+                  BEGIN
+                      IF EXISTS (SELECT FROM notifications n
+                                  WHERE n.notification_id = NEW.notification_id AND n.recipient_id = 'poison') THEN
+                          RAISE 'poison';
+                      END IF;
+                      RETURN NEW;
+                  END $$;
+                  CREATE TRIGGER poison BEFORE INSERT ON attempts FOR EACH ROW EXECUTE FUNCTION poison()";
+    superuser.batch_execute(poison).await.expect("a trigger");
+    desk.ask(broadcast("poison")).await;
+    for recipient_id in ["one", "two"] {
+        let event = desk.ask(broadcast(recipient_id)).await;
+        assert_eq!(desk.settled(&event).await.state(), NotificationState::Delivered);
+    }
+    let put_off = "SELECT d.due_time > now() + interval '5 minutes' AND d.attempt_count = 0
+                     FROM deliveries d JOIN notifications n USING (notification_id) WHERE n.recipient_id = 'poison'";
+    assert!(superuser.query_one(put_off, &[]).await.expect("a row").get::<_, bool>(0));
+    desk.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_token_uses_up_no_try() {
+    let mut desk = Desk::open().await;
+    desk.telegram.then([Reply::json(401, &json!({ "ok": false, "description": "Unauthorized" }))]);
+    desk.ask(to("one", vec![contact("telegram", "77")])).await;
+    let superuser = desk.pair.notify_sql(Role::Superuser).await;
+    let tried = wait::until("the end of the attempt", async || {
+        let query = "SELECT d.tries_used, d.next_attempt_time > now() + interval '50 seconds'
+                       FROM deliveries d JOIN attempts a USING (notification_id, position) WHERE a.outcome = 'CONFIGURATION'";
+        superuser.query_opt(query, &[]).await.expect("an answer")
+    })
+    .await;
+    assert_eq!((tried.get::<_, i32>(0), tried.get::<_, bool>(1)), (0, true));
     desk.close().await;
 }

@@ -17,6 +17,8 @@ pub const RETRIES_EXHAUSTED: &str = "RETRIES_EXHAUSTED";
 pub const CHANNEL_OFF: &str = "CHANNEL_OFF";
 /// How an attempt ended whose worker let its lease run out.
 pub const LEASE_LOST: &str = "LEASE_LOST";
+/// How an attempt ended that the service itself cut short, to stop.
+pub const STOPPED: &str = "STOPPED";
 /// A wrong set-up is looked at by people: no hurry.
 const CONFIGURATION_FLOOR: Duration = Duration::from_secs(60);
 
@@ -44,6 +46,11 @@ impl Outcome {
     pub fn after(self, retry_after: Option<Duration>) -> Self {
         Self { retry_after, ..self }
     }
+
+    /// Whether the try counts against the limit. Those that failed by this service alone don't: only expiry ends them.
+    pub fn counts(&self) -> bool {
+        self.class != OutcomeClass::Configuration && self.reason != STOPPED
+    }
 }
 
 /// What a decision about a delivery needs to know of it.
@@ -51,7 +58,9 @@ impl Outcome {
 pub struct Standing<'a> {
     /// Its place in the recipient's order.
     pub position: i32,
-    /// Attempts that count, the running one included.
+    /// Attempts over this channel, the running one included.
+    pub attempts: u32,
+    /// Those of them that count, the running one included.
     pub tries_used: u32,
     /// Whether anything was ever sent to the recipient on any channel.
     pub attempted: bool,
@@ -102,15 +111,21 @@ pub fn after_try(
     channels: &Channels,
     jitter: u32,
 ) -> Step {
-    let floor = match outcome.class {
+    let next = match outcome.class {
         OutcomeClass::Delivered => return Step::Delivered,
         OutcomeClass::Address | OutcomeClass::Content => {
             return give_up(outcome.reason.clone(), standing, channels);
         }
-        OutcomeClass::Transient | OutcomeClass::Ambiguous => outcome.retry_after,
-        OutcomeClass::Configuration => Some(outcome.retry_after.unwrap_or_default().max(CONFIGURATION_FLOOR)),
+        OutcomeClass::Ambiguous if outcome.reason == STOPPED => Some(now),
+        OutcomeClass::Transient | OutcomeClass::Ambiguous => {
+            policy.next(now, standing.tries_used, outcome.retry_after, jitter)
+        }
+        OutcomeClass::Configuration => {
+            let floor = outcome.retry_after.unwrap_or_default().max(CONFIGURATION_FLOOR);
+            Some(policy.after(now, standing.attempts, Some(floor), jitter))
+        }
     };
-    match policy.next(now, standing.tries_used, floor, jitter) {
+    match next {
         // Not later than its expiry, so that it is settled as expired in time.
         Some(at) => Step::Retry(at.min(standing.expire_time.max(now))),
         None => give_up(Cow::Borrowed(RETRIES_EXHAUSTED), standing, channels),

@@ -12,7 +12,14 @@ fn contacts() -> Vec<Contact> {
 }
 
 fn standing(contacts: &[Contact], position: i32, tries_used: u32) -> Standing<'_> {
-    Standing { position, tries_used, attempted: true, contacts, expire_time: NOW + TimeDelta::days(7) }
+    Standing {
+        position,
+        attempts: tries_used,
+        tries_used,
+        attempted: true,
+        contacts,
+        expire_time: NOW + TimeDelta::days(7),
+    }
 }
 
 fn on() -> Channels {
@@ -41,6 +48,20 @@ fn transient_and_ambiguous_are_tried_again() {
 #[test]
 fn configuration_is_tried_again_without_hurry() {
     assert_eq!(after(OutcomeClass::Configuration, 1, 1), Step::Retry(NOW + TimeDelta::seconds(60)));
+}
+
+#[test]
+fn what_this_service_alone_failed_at_ends_with_expiry_only() {
+    for class in OutcomeClass::ALL {
+        assert_eq!(Outcome::new(*class, "WHY").counts(), *class != OutcomeClass::Configuration);
+    }
+    for tries_used in [1, 8, 9, 1000] {
+        assert!(matches!(after(OutcomeClass::Configuration, 1, tries_used), Step::Retry(_)));
+        let (contacts, stopped) = (contacts(), Outcome::new(OutcomeClass::Ambiguous, STOPPED));
+        let standing = standing(&contacts, 1, tries_used);
+        assert!(!stopped.counts());
+        assert_eq!(after_try(NOW, &stopped, &standing, &RetryPolicy::default(), &on(), 0), Step::Retry(NOW));
+    }
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Pages of a list: how large, and where the next one begins.
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+use prost::Message;
 use service::error::Failure;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
@@ -9,6 +10,8 @@ use crate::store::notifications::Filter;
 
 const SIZE_DEFAULT: usize = 50;
 const SIZE_MAX: usize = 500;
+/// Encoded bytes of a page, its last item excepted: an answer may have 4 MiB, and an item is far from the rest.
+const PAGE_BYTES_MAX: usize = 3 * 1024 * 1024;
 /// Bytes of the filter's digest in a token.
 const DIGEST_BYTES: usize = 8;
 
@@ -19,6 +22,17 @@ pub(super) fn size(page_size: i32) -> Result<usize, Failure> {
         Ok(size) if size <= SIZE_MAX => Ok(size),
         _ => Err(Failure::violation("page_size", format!("must be 0 to {SIZE_MAX}"))),
     }
+}
+
+/// The page: as many as asked for, unless they are too large for one answer.
+pub(super) fn cut<M: Message>(items: impl IntoIterator<Item = M>, size: usize) -> Vec<M> {
+    let mut bytes = 0;
+    let room = |item: &M| {
+        let has_room = bytes < PAGE_BYTES_MAX;
+        bytes += item.encoded_len();
+        has_room
+    };
+    items.into_iter().take(size).take_while(room).collect()
 }
 
 /// A token for what comes after `last`; good only with the same filter.
@@ -69,6 +83,14 @@ mod tests {
         assert_eq!(size(0).ok(), Some(50));
         assert_eq!(size(500).ok(), Some(500));
         assert!(size(-1).is_err() && size(1001).is_err() && size(i32::MAX).is_err());
+    }
+
+    #[test]
+    fn a_page_is_cut_by_number_and_by_bytes() {
+        let mib = || "x".repeat(1024 * 1024);
+        assert_eq!(cut(vec![String::new(); 501], 500).len(), 500);
+        assert_eq!(cut((0..10).map(|_| mib()), 500).len(), 3);
+        assert_eq!(cut([mib().repeat(4), mib()], 500).len(), 1);
     }
 
     #[test]

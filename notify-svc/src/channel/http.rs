@@ -3,11 +3,13 @@
 use std::time::Duration;
 
 use anyhow::Context;
+use chrono::Utc;
 use notify_domain::{
+    answer,
     delivery::Outcome,
     state::OutcomeClass::{Address, Ambiguous, Transient},
 };
-use reqwest::{Client, Response, redirect};
+use reqwest::{Client, Response, header, redirect};
 
 /// To connect.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(4);
@@ -40,6 +42,12 @@ pub(super) fn unanswered(error: &reqwest::Error) -> Outcome {
     } else {
         Outcome::new(Ambiguous, "CONNECTION_LOST")
     }
+}
+
+/// How long the server asks to wait.
+pub(super) fn retry_after(response: &Response) -> Option<Duration> {
+    let wait = response.headers().get(header::RETRY_AFTER).and_then(|value| value.to_str().ok());
+    answer::retry_after(wait, Utc::now())
 }
 
 /// The beginning of an answer's body; what can't be read is left out.

@@ -36,9 +36,9 @@ impl TelegramSender {
         match self.client.post(self.endpoint.clone()).json(&body).send().await {
             Err(error) => http::unanswered(&error),
             Ok(response) => {
-                let status = response.status().as_u16();
+                let (status, retry_after) = (response.status().as_u16(), http::retry_after(&response));
                 let answer: Option<Answer> = serde_json::from_slice(&http::body(response).await).ok();
-                classify(status, answer.as_ref())
+                classify(status, answer.as_ref(), retry_after)
             }
         }
     }

@@ -5,12 +5,7 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use chrono::Utc;
 use futures_util::future::{BoxFuture, FutureExt};
 use hmac::{Hmac, KeyInit, Mac};
-use notify_domain::{
-    answer::{retry_after, webhook::classify},
-    channel::Channel,
-    delivery::Outcome,
-    state::OutcomeClass,
-};
+use notify_domain::{answer::webhook::classify, channel::Channel, delivery::Outcome, state::OutcomeClass};
 use reqwest::{Client, header};
 use serde_json::json;
 use sha2::Sha256;
@@ -62,10 +57,7 @@ impl WebhookSender {
             .body(body);
         match request.send().await {
             Err(error) => http::unanswered(&error),
-            Ok(response) => {
-                let wait = response.headers().get(header::RETRY_AFTER).and_then(|value| value.to_str().ok());
-                classify(response.status().as_u16(), retry_after(wait))
-            }
+            Ok(response) => classify(response.status().as_u16(), http::retry_after(&response)),
         }
     }
 }

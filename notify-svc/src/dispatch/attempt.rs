@@ -42,7 +42,7 @@ impl Attempts {
                 }
             };
             log_outcome(&outcome);
-            Finished { delivery: due, outcome, counts: true }
+            Finished { delivery: due, outcome }
         }
         .instrument(span)
         .await

@@ -2,17 +2,15 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use notify_domain::{delivery::Outcome, state::OutcomeClass};
-use tokio::task::JoinSet;
+use notify_domain::{
+    delivery::{Outcome, STOPPED},
+    state::OutcomeClass,
+};
+use tokio::task::{Id, JoinError, JoinSet};
 
 use super::attempt::Attempts;
-use crate::store::{
-    queue::Due,
-    settle::{Finished, Held},
-};
+use crate::store::{queue::Due, settle::Finished};
 
-/// How an attempt ended that the service itself cut short.
-const STOPPED: &str = "STOPPED";
 /// How an attempt ended whose task was lost.
 const TASK_LOST: &str = "TASK_LOST";
 
@@ -20,7 +18,7 @@ const TASK_LOST: &str = "TASK_LOST";
 pub(super) struct Flight {
     attempts: Arc<Attempts>,
     tasks: JoinSet<Finished>,
-    deliveries: HashMap<Held, Due>,
+    deliveries: HashMap<Id, Due>,
 }
 
 impl Flight {
@@ -34,31 +32,22 @@ impl Flight {
 
     /// Begins a send.
     pub(super) fn launch(&mut self, due: Due) {
-        self.deliveries.insert(due.held(), due.clone());
         let attempts = Arc::clone(&self.attempts);
-        self.tasks.spawn(async move { attempts.make(due).await });
+        let delivery = due.clone();
+        let task = self.tasks.spawn(async move { attempts.make(due).await });
+        self.deliveries.insert(task.id(), delivery);
     }
 
     /// The next send that ends; `None` when there is none in flight.
     pub(super) async fn next(&mut self) -> Option<Finished> {
-        while let Some(joined) = self.tasks.join_next().await {
-            // Panics are caught within: a task that ends otherwise is settled below, when all have ended.
-            if let Ok(finished) = joined {
-                self.deliveries.remove(&finished.delivery.held());
-                return Some(finished);
-            }
-        }
-        let held = *self.deliveries.keys().next()?;
-        self.deliveries.remove(&held).map(|delivery| cut_short(delivery, TASK_LOST, true))
+        let joined = self.tasks.join_next_with_id().await?;
+        self.landed(joined)
     }
 
     /// Takes what has ended, without waiting.
     pub(super) fn collect(&mut self, ended: &mut Vec<Finished>) {
-        while let Some(joined) = self.tasks.try_join_next() {
-            if let Ok(finished) = joined {
-                self.deliveries.remove(&finished.delivery.held());
-                ended.push(finished);
-            }
+        while let Some(joined) = self.tasks.try_join_next_with_id() {
+            ended.extend(self.landed(joined));
         }
     }
 
@@ -66,11 +55,22 @@ impl Flight {
     pub(super) async fn abort(mut self, ended: &mut Vec<Finished>) {
         self.collect(ended);
         self.tasks.shutdown().await;
-        ended.extend(self.deliveries.into_values().map(|delivery| cut_short(delivery, STOPPED, false)));
+        ended.extend(self.deliveries.into_values().map(|delivery| cut_short(delivery, STOPPED)));
+    }
+
+    /// Panics are caught within a task; one that is lost all the same gives its place back.
+    fn landed(&mut self, joined: Result<(Id, Finished), JoinError>) -> Option<Finished> {
+        match joined {
+            Ok((id, finished)) => {
+                self.deliveries.remove(&id);
+                Some(finished)
+            }
+            Err(lost) => self.deliveries.remove(&lost.id()).map(|delivery| cut_short(delivery, TASK_LOST)),
+        }
     }
 }
 
 /// It may have been sent, or not.
-fn cut_short(delivery: Due, reason: &'static str, counts: bool) -> Finished {
-    Finished { delivery, outcome: Outcome::new(OutcomeClass::Ambiguous, reason), counts }
+fn cut_short(delivery: Due, reason: &'static str) -> Finished {
+    Finished { delivery, outcome: Outcome::new(OutcomeClass::Ambiguous, reason) }
 }

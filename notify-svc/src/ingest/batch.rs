@@ -1,6 +1,9 @@
 //! One batch of records: stored together, or, when one of them is at fault, split until that one stands alone.
 
-use std::collections::{BTreeMap, HashSet};
+use std::{
+    collections::{BTreeMap, HashSet},
+    panic::{AssertUnwindSafe, catch_unwind},
+};
 
 use notify_domain::{
     event::{Event, Request, Trace},
@@ -16,12 +19,14 @@ use super::{
     decode::{Rejection, decode},
 };
 use crate::store::{
-    StoreError,
+    StoreError, in_time,
     inbox::{self, RejectedRecord},
 };
 
 /// Times that a lone record is tried before it is suspected.
 const LONE_TRIES: u32 = 3;
+/// Bytes of a traceparent of version 00; later versions may have more, which isn't passed on.
+const TRACEPARENT_BYTES: usize = 55;
 
 /// A record on its way into the database.
 struct Item<'a> {
@@ -29,6 +34,8 @@ struct Item<'a> {
     span: Span,
     trace: Trace,
     content: Result<Event, RejectedRecord>,
+    /// How often it failed alone.
+    failures: u32,
 }
 
 /// Stores records and says what became of each, in order. An error means that nothing is known of some of them.
@@ -41,7 +48,7 @@ pub(super) async fn store(
     let mut results = Vec::with_capacity(items.len());
     let mut left = vec![items.as_mut_slice()];
     while let Some(part) = left.pop() {
-        match store_part(shared, producer, part).await {
+        match in_time(store_part(shared, producer, part)).await {
             Ok(new) => {
                 part.iter().for_each(|item| log_rejected(item, producer));
                 results.extend(answer(part, new));
@@ -53,7 +60,10 @@ pub(super) async fn store(
                 let (first, second) = part.split_at_mut(part.len() / 2);
                 left.extend([second, first]);
             }
+            // Nothing is wrong with it when it is tried out: only its commits fail.
+            Err(error) if part[0].failures == LONE_TRIES => return Err(unavailable(&error)),
             Err(error) => {
+                part[0].failures += 1;
                 convict(shared, producer, &mut part[0], &error).await?;
                 left.push(part);
             }
@@ -67,8 +77,9 @@ fn item(record: &EventRecord) -> Item<'_> {
     let span = tracing::info_span!("ingest record", event_id = %record.event_id.escape_debug());
     telemetry::set_parent(&span, &record.traceparent);
     let trace = continued(telemetry::traceparent_of(&span), &record.traceparent);
-    let content = decode(record, &trace).map_err(|rejection| rejection.keep(record, &trace));
-    Item { record, span, trace, content }
+    let decoded = catch_unwind(AssertUnwindSafe(|| decode(record, &trace)));
+    let content = decoded.unwrap_or_else(|_| Err(Rejection::panicked())).map_err(|it| it.keep(record, &trace));
+    Item { record, span, trace, content, failures: 0 }
 }
 
 /// Where a record's trace goes on: from its span, unless that span is switched off and so in another trace.
@@ -76,7 +87,10 @@ fn continued(span: String, record: &str) -> Trace {
     let own = telemetry::trace_id_of(record);
     let traced = telemetry::trace_id_of(&span).unwrap_or_default();
     match own {
-        Some(trace_id) if trace_id != traced => Trace { trace_id, traceparent: record.to_owned() },
+        Some(trace_id) if trace_id != traced => {
+            let traceparent = record.get(..TRACEPARENT_BYTES).unwrap_or(record).to_owned();
+            Trace { trace_id, traceparent }
+        }
         _ => Trace { trace_id: traced, traceparent: span },
     }
 }
@@ -117,16 +131,10 @@ async fn convict(shared: &Shared, producer: &str, item: &mut Item<'_>, error: &S
         tracing::error!(%error, "a rejected record can't be kept");
         return Err(Failure::internal());
     };
-    let mut connection = database::connect(&shared.pool).await.map_err(|error| unavailable(&error))?;
-    for _ in 1..LONE_TRIES {
-        if inbox::try_out(&mut connection, producer, &[event], &shared.channels).await.is_ok() {
-            return Ok(());
-        }
+    let refused = in_time(is_refused(shared, producer, event)).await.map_err(|error| unavailable(&error))?;
+    if !refused {
+        return Ok(());
     }
-    let harmless = harmless(&item.trace);
-    inbox::try_out(&mut connection, producer, &[&harmless], &shared.channels)
-        .await
-        .map_err(|error| unavailable(&error))?;
     let span = item.span.clone();
     span.in_scope(|| tracing::error!(%error, "the database refuses a record that passed every check"));
     let rejection = Rejection {
@@ -135,6 +143,19 @@ async fn convict(shared: &Shared, producer: &str, item: &mut Item<'_>, error: &S
     };
     item.content = Err(rejection.keep(item.record, &item.trace));
     Ok(())
+}
+
+/// An error means that the database would take no other event either.
+async fn is_refused(shared: &Shared, producer: &str, event: &Event) -> Result<bool, StoreError> {
+    let mut connection = database::connect(&shared.pool).await?;
+    for _ in 1..LONE_TRIES {
+        if inbox::try_out(&mut connection, producer, &[event], &shared.channels).await.is_ok() {
+            return Ok(false);
+        }
+    }
+    let harmless = harmless(&event.trace);
+    inbox::try_out(&mut connection, producer, &[&harmless], &shared.channels).await?;
+    Ok(true)
 }
 
 /// An event that nothing can be wrong with.
@@ -153,7 +174,7 @@ fn harmless(trace: &Trace) -> Event {
 fn log_rejected(item: &Item<'_>, producer: &str) {
     if let Err(rejected) = &item.content {
         item.span.in_scope(|| {
-            tracing::warn!(
+            tracing::error!(
                 producer,
                 event_id = %rejected.event_id.escape_debug(),
                 reason = rejected.reason,

@@ -27,6 +27,11 @@ impl Rejection {
         Self { reason, detail: detail.into() }
     }
 
+    /// Of a record that nothing here was ready for.
+    pub(super) fn panicked() -> Self {
+        Self::new("EVENT_MALFORMED", "the event can't be decoded")
+    }
+
     /// The record as it is kept aside.
     pub(super) fn keep(self, record: &EventRecord, trace: &Trace) -> RejectedRecord {
         RejectedRecord {

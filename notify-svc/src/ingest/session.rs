@@ -18,10 +18,8 @@ use tracing::Instrument;
 
 use super::{Shared, batch};
 
-/// Records that a producer may have under way on one stream.
-const CREDITS: u32 = 256;
-/// Records stored in one transaction.
-const BATCH_RECORDS_MAX: usize = 256;
+/// Records that a producer may have under way on one stream, and so at most those stored in one transaction.
+const CREDITS: u16 = 256;
 /// Serialised bytes stored in one transaction, the last record excepted.
 const BATCH_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// How long a producer may take to say `open`.
@@ -44,8 +42,8 @@ pub(super) async fn run(
     let producer = open(&shared, &mut stream).await?;
     tracing::Span::current().record("producer", &producer);
     let credits = AtomicU32::new(0);
-    let (waiting, queue) = mpsc::channel(BATCH_RECORDS_MAX);
-    grant(&credits, CREDITS, Vec::new(), responses).await?;
+    let (waiting, queue) = mpsc::channel(CREDITS.into());
+    grant(&credits, CREDITS.into(), Vec::new(), responses).await?;
     // A reader that ends leaves what it has read to be stored; a store that fails ends both.
     let reading = async { Ok(read(&shared, &mut stream, &credits, waiting).await) };
     let (read, ()) = tokio::try_join!(reading, store(&shared, &producer, queue, &credits, responses))?;
@@ -132,7 +130,7 @@ async fn store(
             service::telemetry::add_link(&span, &record.traceparent);
         }
         let results = batch::store(shared, producer, &records).instrument(span).await?;
-        let renewed = u32::try_from(results.len()).unwrap_or(CREDITS);
+        let renewed = u32::try_from(results.len()).unwrap_or_default();
         drop(taken);
         grant(credits, renewed, results, responses).await?;
     }
@@ -143,7 +141,7 @@ async fn store(
 fn take(first: Waiting, queue: &mut mpsc::Receiver<Waiting>) -> Vec<Waiting> {
     let mut bytes = first.record.encoded_len();
     let mut taken = vec![first];
-    while taken.len() < BATCH_RECORDS_MAX && bytes < BATCH_BYTES_MAX {
+    while taken.len() < usize::from(CREDITS) && bytes < BATCH_BYTES_MAX {
         let Ok(next) = queue.try_recv() else { break };
         bytes += next.record.encoded_len();
         taken.push(next);

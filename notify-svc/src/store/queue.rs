@@ -186,6 +186,35 @@ async fn lease(connection: &mut AsyncPgConnection, terms: Terms<'_>, due: &mut [
     Ok(())
 }
 
+/// Puts off the first delivery that is due, found as a claim of one finds it.
+pub(crate) async fn put_off(connection: &mut Connection, pause: Duration) -> QueryResult<Option<Uuid>> {
+    #[derive(QueryableByName)]
+    struct PutOff {
+        #[diesel(sql_type = SqlUuid)]
+        notification_id: Uuid,
+    }
+    let put_off: Option<PutOff> = sql_query(
+        "WITH first AS (
+             SELECT d.notification_id, d.position
+               FROM deliveries d JOIN notifications n USING (notification_id)
+              WHERE d.due_time <= now()
+              ORDER BY d.due_time
+              LIMIT 1
+                FOR UPDATE OF d SKIP LOCKED)
+         UPDATE deliveries d
+            SET next_attempt_time = CASE d.state WHEN 'QUEUED' THEN now() + $1 END,
+                lease_until = CASE d.state WHEN 'SENDING' THEN now() + $1 END
+           FROM first
+          WHERE (d.notification_id, d.position) = (first.notification_id, first.position)
+      RETURNING d.notification_id",
+    )
+    .bind::<diesel::sql_types::Interval, _>(TimeDelta::from_std(pause).unwrap_or(TimeDelta::MAX))
+    .get_result(connection)
+    .await
+    .optional()?;
+    Ok(put_off.map(|put_off| put_off.notification_id))
+}
+
 /// How long until the queue has to be looked at again; `None`: nothing waits.
 pub(crate) async fn next_due(connection: &mut Connection) -> QueryResult<Option<Duration>> {
     #[derive(QueryableByName)]

@@ -36,8 +36,6 @@ impl Due {
 pub(crate) struct Finished {
     pub(crate) delivery: Due,
     pub(crate) outcome: Outcome,
-    /// False for a try that the service itself cut short: it doesn't count against the limit.
-    pub(crate) counts: bool,
 }
 
 /// A decided delivery.
@@ -70,15 +68,18 @@ pub(crate) async fn settle(
                 .iter()
                 .map(|finished| {
                     let held = finished.delivery.held();
-                    let now = owned.iter().find(|owned| owned.notification_id == held.notification_id)?.now;
-                    Some(decide(now, finished))
+                    let owned = owned.iter().find(|owned| owned.held() == held)?;
+                    Some(decide(owned.now, finished))
                 })
                 .collect();
             let decided = || finished.iter().zip(&steps).filter_map(|(f, step)| Some((f, step.as_ref()?)));
             let ended: Vec<_> = decided().map(|(f, _)| (f.delivery.held(), &f.outcome)).collect();
             close_attempts(connection, &ended).await?;
             let settlements: Vec<_> = decided()
-                .map(|(f, step)| Settlement { held: f.delivery.held(), step, tries_returned: i32::from(!f.counts) })
+                .map(|(f, step)| {
+                    let tries_returned = i32::from(!f.outcome.counts());
+                    Settlement { held: f.delivery.held(), step, tries_returned }
+                })
                 .collect();
             apply(connection, &settlements).await?;
             Ok(steps)
@@ -90,14 +91,24 @@ pub(crate) async fn settle(
 struct Owned {
     #[diesel(sql_type = SqlUuid)]
     notification_id: Uuid,
+    #[diesel(sql_type = Integer)]
+    position: i32,
+    #[diesel(sql_type = Integer)]
+    attempt_count: i32,
     #[diesel(sql_type = Timestamptz)]
     now: DateTime<Utc>,
+}
+
+impl Owned {
+    fn held(&self) -> Held {
+        Held { notification_id: self.notification_id, position: self.position, token: self.attempt_count }
+    }
 }
 
 async fn lock_owned(connection: &mut AsyncPgConnection, finished: &[Finished]) -> QueryResult<Vec<Owned>> {
     let held: Vec<_> = finished.iter().map(|finished| finished.delivery.held()).collect();
     sql_query(
-        "SELECT d.notification_id, now() AS now
+        "SELECT d.notification_id, d.position, d.attempt_count, now() AS now
            FROM deliveries d JOIN unnest($1, $2, $3) AS h (notification_id, position, token)
              ON (d.notification_id, d.position, d.attempt_count) = (h.notification_id, h.position, h.token)
           WHERE d.state = 'SENDING'

@@ -41,14 +41,15 @@ const ADDRESS_DESCRIPTIONS: [(&str, &str); 5] = [
     ("group chat was upgraded", "TELEGRAM_CHAT_MIGRATED"),
 ];
 
-/// The meaning of a status code and body (`None`: it couldn't be read).
+/// The meaning of a status code and body (`None`: it couldn't be read); `retry_after` is the header's.
 ///
 /// Source: the Bot API's documentation (core.telegram.org/bots/api, "Making requests" and "ResponseParameters"): `ok`, a
 /// human-readable `description`, `error_code` equal to the HTTP status, `parameters.retry_after` when flood control is
 /// exceeded, `parameters.migrate_to_chat_id` when a group has moved. 403 is "bot was blocked by the user" and its like. A
-/// wrong or revoked token answers 401 or, when it isn't even shaped like one, 404.
-pub fn classify(status: u16, answer: Option<&Answer>) -> Outcome {
-    let retry_after = answer.and_then(|answer| answer.parameters.retry_after).map(Duration::from_secs);
+/// wrong or revoked token answers 401 or, when it isn't even shaped like one, 404. After a 5xx, which often comes from
+/// something in front of Telegram, the message may have arrived.
+pub fn classify(status: u16, answer: Option<&Answer>, retry_after: Option<Duration>) -> Outcome {
+    let retry_after = answer.and_then(|answer| answer.parameters.retry_after).map(Duration::from_secs).or(retry_after);
     match status {
         200..=299 => match answer {
             Some(answer) if answer.ok => Outcome::DELIVERED,
@@ -57,10 +58,11 @@ pub fn classify(status: u16, answer: Option<&Answer>) -> Outcome {
         401 | 404 => Outcome::new(Configuration, "TELEGRAM_TOKEN_REFUSED"),
         403 => Outcome::new(Address, "TELEGRAM_BLOCKED"),
         429 => Outcome::new(Transient, "TELEGRAM_FLOOD_CONTROL").after(retry_after),
+        408 | 425 => http(Transient, status).after(retry_after),
         400 => bad_request(answer),
         300..=399 => http(Configuration, status),
         401..=499 => http(Content, status),
-        _ => http(Transient, status).after(retry_after),
+        _ => http(Ambiguous, status).after(retry_after),
     }
 }
 
@@ -78,12 +80,12 @@ mod tests {
     use crate::state::OutcomeClass::{self, Delivered};
 
     fn played(status: u16, body: &str) -> Outcome {
-        classify(status, serde_json::from_str(body).ok().as_ref())
+        classify(status, serde_json::from_str(body).ok().as_ref(), None)
     }
 
     #[test]
     fn the_table() {
-        let table: [(u16, &str, OutcomeClass, &str); 13] = [
+        let table: [(u16, &str, OutcomeClass, &str); 15] = [
             (200, r#"{"ok":true,"result":{"message_id":1}}"#, Delivered, ""),
             (200, "<html>", Ambiguous, "TELEGRAM_ANSWER_UNREADABLE"),
             (302, "", Configuration, "HTTP_302"),
@@ -108,10 +110,12 @@ mod tests {
                 "TELEGRAM_BLOCKED",
             ),
             (404, r#"{"ok":false,"description":"Not Found"}"#, Configuration, "TELEGRAM_TOKEN_REFUSED"),
+            (408, "", Transient, "HTTP_408"),
+            (425, "", Transient, "HTTP_425"),
             (409, r#"{"ok":false}"#, Content, "HTTP_409"),
             (429, r#"{"ok":false,"parameters":{"retry_after":3}}"#, Transient, "TELEGRAM_FLOOD_CONTROL"),
-            (500, "", Transient, "HTTP_500"),
-            (502, "<html>", Transient, "HTTP_502"),
+            (500, "", Ambiguous, "HTTP_500"),
+            (502, "<html>", Ambiguous, "HTTP_502"),
         ];
         for (status, body, class, reason) in table {
             let outcome = played(status, body);
@@ -123,5 +127,10 @@ mod tests {
     fn flood_control_sets_the_floor() {
         let outcome = played(429, r#"{"ok":false,"error_code":429,"parameters":{"retry_after":35}}"#);
         assert_eq!(outcome.retry_after, Some(Duration::from_secs(35)));
+        let header = Some(Duration::from_secs(7));
+        assert_eq!(classify(429, None, header).retry_after, header);
+        let answer =
+            Answer { parameters: Parameters { retry_after: Some(3), ..Default::default() }, ..Default::default() };
+        assert_eq!(classify(429, Some(&answer), header).retry_after, Some(Duration::from_secs(3)));
     }
 }
