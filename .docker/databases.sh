@@ -13,6 +13,9 @@ CREATE ROLE :"service" LOGIN PASSWORD :'service_password';
 CREATE DATABASE :"database" OWNER :"owner";
 REVOKE ALL ON DATABASE :"database" FROM PUBLIC;
 GRANT CONNECT ON DATABASE :"database" TO :"service";
+\connect :"database"
+REVOKE CREATE ON SCHEMA public FROM PUBLIC;
+GRANT ALL ON SCHEMA public TO :"owner";
 SQL
 }
 

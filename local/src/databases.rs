@@ -50,4 +50,16 @@ impl Ownership {
             ))
             .await
     }
+
+    /// Closes the database's schema to all but its owner, as PostgreSQL 15 and newer have it from the start; `superuser` is
+    /// a connection to that database.
+    pub async fn close_schema(&self, superuser: &Client) -> Result<(), tokio_postgres::Error> {
+        let open = "SELECT 1 FROM pg_namespace, aclexplode(nspacl)
+            WHERE nspname = 'public' AND grantee = 0 AND privilege_type = 'CREATE'";
+        if superuser.query_opt(open, &[]).await?.is_some() {
+            let close = "REVOKE CREATE ON SCHEMA public FROM PUBLIC; GRANT ALL ON SCHEMA public TO";
+            superuser.batch_execute(&format!("{close} {}", self.owner)).await?;
+        }
+        Ok(())
+    }
 }

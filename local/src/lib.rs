@@ -13,6 +13,7 @@ use std::{
     process::{Command, ExitCode},
 };
 
+use service::{process, shutdown};
 use settings::{Settings, Task};
 
 /// The whole program `p2phub`.
@@ -35,11 +36,11 @@ fn start() -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let result = match task {
         Task::Run { data_dir } => Settings::read(data_dir)
-            .and_then(|settings| runtime.block_on(run::run(settings)))
+            .and_then(|settings| runtime.block_on(async { run::run(settings, shutdown::on_signal()?).await }))
             .map(|()| ExitCode::SUCCESS),
-        Task::Demo => runtime.block_on(demo::run()),
+        Task::Demo => runtime.block_on(async { demo::run(&shutdown::on_signal()?).await }),
     };
-    drop(runtime);
+    runtime.shutdown_timeout(process::LINGER);
     telemetry.shutdown();
     result
 }

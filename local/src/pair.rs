@@ -108,6 +108,7 @@ pub(crate) async fn prepare(postgres: &PrivatePostgres) -> anyhow::Result<()> {
     for ownership in [REFERRAL, NOTIFY] {
         ownership.create_roles(&client).await?;
         ownership.create_database(&client, ownership.database, "template1").await?;
+        ownership.close_schema(&postgres.connect(SUPERUSER, ownership.database).await?).await?;
     }
     Ok(())
 }

@@ -1,9 +1,9 @@
 //! `p2phub`: the pair until it is told to stop.
 
-use std::{convert::Infallible, io::Write, process, time::Duration};
+use std::{convert::Infallible, io::Write, time::Duration};
 
-use service::shutdown;
 use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::{
@@ -13,25 +13,18 @@ use crate::{
     settings::Settings,
 };
 
-/// What a shell reports for a process that Ctrl-C ended.
-const FORCED: i32 = 130;
-
-/// Starts everything, prints where it is, waits for Ctrl-C or SIGTERM, and stops everything.
-pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
-    let (mut pair, postgres) = tokio::select! {
-        started = start(settings) => started?,
-        () = shutdown::signalled() => return Ok(()),
+/// Starts everything, prints where it is, waits for the end to be asked for, and stops everything.
+pub(crate) async fn run(settings: Settings, stop: CancellationToken) -> anyhow::Result<()> {
+    let Some(started) = stop.run_until_cancelled(start(settings)).await else {
+        return Ok(());
     };
+    let (mut pair, postgres) = started?;
     let failure = tokio::select! {
-        () = shutdown::signalled() => None,
+        () = stop.cancelled() => None,
         error = pair.failed() => Some(error),
         never = keep_running(postgres.as_ref()) => match never {},
     };
     println!("stopping (Ctrl-C again to force)");
-    tokio::spawn(async {
-        shutdown::signalled().await;
-        process::exit(FORCED);
-    });
     let stopped = pair.stop().await;
     if let Some(postgres) = postgres {
         postgres.stop().await?;

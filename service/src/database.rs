@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use anyhow::{Context as _, anyhow};
+use anyhow::{Context as _, anyhow, ensure};
 use diesel::result::{ConnectionError, DatabaseErrorKind, Error};
 use diesel_async::pooled_connection::{
     AsyncDieselConnectionManager, ManagerConfig, RecyclingMethod, deadpool as pooled,
@@ -11,6 +11,7 @@ use diesel_async::pooled_connection::{
 use diesel_async::{AsyncMigrationHarness, AsyncPgConnection, RunQueryDsl as _, SimpleAsyncConnection as _};
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness as _};
 use futures_util::FutureExt as _;
+use tokio_postgres::config::SslMode;
 
 pub type Pool = pooled::Pool<AsyncPgConnection>;
 pub type Connection = pooled::Object<AsyncPgConnection>;
@@ -176,6 +177,10 @@ fn with_cause(error: &tokio_postgres::Error) -> String {
 fn postgres_config(url: &str, application_name: &str, limits: &str) -> anyhow::Result<tokio_postgres::Config> {
     let mut config: tokio_postgres::Config =
         url.parse().context("the database URL is malformed (it isn't shown: it may hold a password)")?;
+    ensure!(
+        config.get_ssl_mode() != SslMode::Require,
+        "the database URL demands TLS (sslmode=require), which is not supported: leave sslmode out, and keep the way to the database private"
+    );
     // What the URL says comes last and wins.
     let options = format!("{limits} {}", config.get_options().unwrap_or_default());
     config.options(options.trim_end());
@@ -223,6 +228,13 @@ mod tests {
         assert!(config.get_hosts().contains(&socket));
         assert_eq!(config.get_options(), Some("-c a=1"));
         assert!(postgres_config("postgres://me:secret@h:port/", "x", "").is_err());
+    }
+
+    #[test]
+    fn a_demand_for_tls_is_refused_by_name() {
+        let config = |mode| postgres_config(&format!("postgres://me@h/db?sslmode={mode}"), "x", "");
+        assert!(config("prefer").is_ok());
+        assert!(config("require").unwrap_err().to_string().contains("sslmode=require"));
     }
 
     #[test]

@@ -1,19 +1,31 @@
-//! The end of the process: waits for Ctrl-C or SIGTERM.
+//! The end of the process: Ctrl-C or SIGTERM asks for it, another Ctrl-C forces it.
 
-/// Returns when the process is asked to stop (Ctrl-C or SIGTERM).
-pub async fn signalled() {
-    use tokio::signal::unix::{SignalKind, signal};
-    let interrupt = tokio::signal::ctrl_c();
-    match signal(SignalKind::terminate()) {
-        Ok(mut terminate) => {
+use std::io;
+use std::process;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+/// What a shell reports for a process that Ctrl-C ended.
+const FORCED: i32 = 130;
+
+/// A token that the first Ctrl-C or SIGTERM from now on cancels. A Ctrl-C after that ends the process at once; another
+/// SIGTERM doesn't, since some supervisors send it twice.
+pub fn on_signal() -> io::Result<CancellationToken> {
+    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    let stop = CancellationToken::new();
+    tokio::spawn({
+        let stop = stop.clone();
+        async move {
             tokio::select! {
-                _ = interrupt => {}
+                _ = interrupt.recv() => {}
                 _ = terminate.recv() => {}
             }
+            tracing::info!("stopping");
+            stop.cancel();
+            interrupt.recv().await;
+            process::exit(FORCED);
         }
-        Err(error) => {
-            tracing::warn!(%error, "SIGTERM can't be listened for");
-            let _ = interrupt.await;
-        }
-    }
+    });
+    Ok(stop)
 }

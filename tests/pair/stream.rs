@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use p2phub_proto::notify::v1::{
-    EventRecord, NotificationEvent, NotificationKind, NotificationRequest, PublishOpen, PublishRequest,
-    PublishResponse, RecordOutcome, RecordResult, publish_request::Frame,
+    EventRecord, GetNotificationRequest, NotificationEvent, NotificationKind, NotificationRequest, PublishOpen,
+    PublishRequest, PublishResponse, RecordOutcome, RecordResult, publish_request::Frame,
 };
 use p2phub_tests::{
-    clients::Clients,
+    clients::{Clients, is_serving},
     hold::Hold,
     pair::{Options, Pair},
     ports,
@@ -249,5 +249,28 @@ async fn an_event_is_stored_once_however_often_and_wherever_it_is_sent() {
     assert_eq!((count(&pair, "inbox").await, count(&pair, "notifications").await), (202, 202));
     drop((streams, another));
     other.stop().await;
+    pair.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn health_tells_a_silent_database_even_while_every_connection_is_in_use() {
+    let mut pair = Options::default().proxied().notify(|config| config.pool_size = 1).prepare().await;
+    pair.start_notify().await;
+    let known = GetNotificationRequest { notification_id: Uuid::new_v4().to_string() };
+    pair.clients.clone().notifications.get_notification(known.clone()).await.expect_err("there is none");
+    pair.proxies().database.pause();
+    let calls: Vec<_> = (0..8)
+        .map(|_| {
+            let (mut clients, request) = (pair.clients.clone(), known.clone());
+            tokio::spawn(async move { clients.notifications.get_notification(request).await })
+        })
+        .collect();
+    let serving = async || is_serving(pair.notify_address, "").await;
+    wait::until("NOT_SERVING", async || (!serving().await).then_some(())).await;
+    pair.proxies().database.resume();
+    wait::until("SERVING", async || serving().await.then_some(())).await;
+    for call in calls {
+        call.await.expect("no panic").expect_err("there is none");
+    }
     pair.finish().await;
 }

@@ -11,8 +11,8 @@ use p2phub_proto::{
     notify::v1::{Notification, NotificationState},
     referral::v1::{Commission, Partner, Payment},
 };
-use service::shutdown;
 use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
 
 use self::{
     client::{Clients, Sale},
@@ -29,15 +29,11 @@ const PEOPLE: [&str; 10] = ["Ada", "Boris", "Clara", "Dmitri", "Elena", "Farid",
 const DELIVERY_LIMIT: Duration = Duration::from_secs(30);
 
 /// Plays the demo; the exit code is 1 if any figure is off.
-pub(crate) async fn run() -> anyhow::Result<ExitCode> {
+pub(crate) async fn run(stop: &CancellationToken) -> anyhow::Result<ExitCode> {
     report::heading("Starting both services on a throw-away PostgreSQL");
-    let postgres = PrivatePostgres::throw_away().await?;
-    let pair = start(&postgres).await?;
+    let (pair, postgres) = unless(stop, start()).await?;
     report::step(&format!("referral-svc on {}, notify-svc on {}", pair.referral.address, pair.notify.address));
-    let played = tokio::select! {
-        played = play(&pair) => played,
-        () = shutdown::signalled() => Err(anyhow::anyhow!("interrupted")),
-    };
+    let played = unless(stop, play(&pair)).await;
     let stopped = pair.stop().await;
     postgres.stop().await?;
     drop(postgres);
@@ -46,19 +42,24 @@ pub(crate) async fn run() -> anyhow::Result<ExitCode> {
     Ok(report::verdict(&expectations))
 }
 
-async fn start(postgres: &PrivatePostgres) -> anyhow::Result<Pair> {
-    pair::prepare(postgres).await?;
-    let (url, migration_url) = pair::urls(postgres, &REFERRAL);
+async fn unless<T>(stop: &CancellationToken, work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    stop.run_until_cancelled(work).await.unwrap_or_else(|| Err(anyhow::anyhow!("interrupted")))
+}
+
+async fn start() -> anyhow::Result<(Pair, PrivatePostgres)> {
+    let postgres = PrivatePostgres::throw_away().await?;
+    pair::prepare(&postgres).await?;
+    let (url, migration_url) = pair::urls(&postgres, &REFERRAL);
     let mut referral = referral_svc::Config::new(url);
     referral.migration_url = Some(migration_url);
     referral.payment_methods = LOCAL_PAYMENT_METHODS.to_owned();
     referral.plan_file = None;
     referral.listen = ([127, 0, 0, 1], 0).into();
-    let (url, migration_url) = pair::urls(postgres, &NOTIFY);
+    let (url, migration_url) = pair::urls(&postgres, &NOTIFY);
     let mut notify = notify_svc::Config::new(url);
     notify.migration_url = Some(migration_url);
     notify.listen = ([127, 0, 0, 1], 0).into();
-    Pair::start(referral, notify, true).await
+    Ok((Pair::start(referral, notify, true).await?, postgres))
 }
 
 /// What the demo saw, for the tables and the checks.

@@ -23,11 +23,12 @@ use tokio::time::{Instant, sleep};
 use self::{
     account::Account,
     binaries::Binaries,
-    server::{Places, Postmaster, Server},
+    server::{ENDING, Places, Postmaster, Server},
 };
 
 const START_LIMIT: Duration = Duration::from_secs(60);
-const STOP_LIMIT: Duration = Duration::from_secs(30);
+/// More than a killed process's watcher takes to end its server by force.
+const ORPHAN_LIMIT: Duration = Duration::from_secs(45);
 const POLL: Duration = Duration::from_millis(10);
 
 /// The role that may do everything. There are no passwords: the socket is closed to everybody but our own user.
@@ -41,12 +42,13 @@ pub struct PrivatePostgres {
     socket_directory: PathBuf,
     binaries: Binaries,
     account: Account,
-    throw_away: bool,
     server: Mutex<Option<Server>>,
     /// Held by the process that runs the server; none in one that only uses it.
     lock: Option<Flock<File>>,
+    /// The home, if it goes with the server.
+    throw_away: Option<TempDir>,
     /// Holds the socket where the home's own path is too long for one.
-    _short: Option<TempDir>,
+    short: Option<TempDir>,
 }
 
 impl PrivatePostgres {
@@ -54,16 +56,16 @@ impl PrivatePostgres {
     pub async fn open(directory: &Path) -> anyhow::Result<Self> {
         let home = directory.join("postgres");
         fs::create_dir_all(&home).with_context(|| format!("can't create the directory {}", home.display()))?;
-        Self::create(fs::canonicalize(home)?, false).await
+        Self::create(fs::canonicalize(home)?, None).await
     }
 
     /// Starts an empty server whose directory vanishes with it, even if this process is killed.
     pub async fn throw_away() -> anyhow::Result<Self> {
-        let home = tempfile::Builder::new().prefix("p2phub-").tempdir()?.keep();
-        Self::create(fs::canonicalize(home)?, true).await
+        let home = tempfile::Builder::new().prefix("p2phub-").tempdir()?;
+        Self::create(fs::canonicalize(home.path())?, Some(home)).await
     }
 
-    async fn create(home: PathBuf, throw_away: bool) -> anyhow::Result<Self> {
+    async fn create(home: PathBuf, throw_away: Option<TempDir>) -> anyhow::Result<Self> {
         let account = Account::owning(&home)?;
         fs::set_permissions(&home, Permissions::from_mode(0o700))?;
         let lock = File::options().create(true).truncate(false).write(true).open(home.join("lock"))?;
@@ -72,10 +74,10 @@ impl PrivatePostgres {
             socket_directory: home.clone(),
             home,
             account,
-            throw_away,
             server: Mutex::new(None),
             lock: None,
-            _short: None,
+            throw_away,
+            short: None,
         };
         match Flock::lock(lock, FlockArg::LockExclusiveNonblock) {
             Ok(lock) => postgres.lock = Some(lock),
@@ -88,7 +90,7 @@ impl PrivatePostgres {
             let short = tempfile::Builder::new().prefix("p2phub-").tempdir_in("/tmp")?;
             Account::owning(short.path())?;
             postgres.socket_directory = short.path().to_owned();
-            postgres._short = Some(short);
+            postgres.short = Some(short);
         }
         postgres.end_orphan().await?;
         if !postgres.data().exists() {
@@ -143,14 +145,18 @@ impl PrivatePostgres {
                 home: &self.home,
                 data: &self.data(),
                 socket_directory: &self.socket_directory,
-                throw_away: self.throw_away,
+                throw_away: self.throw_away.as_ref().map(TempDir::path),
+                short: self.short.as_ref().map(TempDir::path),
             };
             *self.slot() = Some(Server::spawn(&self.binaries, &self.account, &places)?);
         }
         loop {
-            let pid = self.slot().as_mut().and_then(Server::running_pid);
-            let Some(pid) = pid else {
-                bail!("PostgreSQL did not start: {}", server::log_tail(&self.home));
+            let pid = match self.slot().as_mut() {
+                Some(server) => match server.running_pid() {
+                    Some(pid) => pid,
+                    None => bail!("PostgreSQL did not start: {}", server.last_words()),
+                },
+                None => bail!("PostgreSQL did not start"),
             };
             if Postmaster::read(&self.data()).is_some_and(|found| found.ready && found.pid == pid) {
                 return Ok(());
@@ -160,14 +166,15 @@ impl PrivatePostgres {
         }
     }
 
-    /// Stops the server cleanly: connections are ended, everything is on disk. A process that only uses it stops nothing.
+    /// Stops the server cleanly if it can be: connections are ended, everything is on disk. A process that only uses it
+    /// stops nothing.
     pub async fn stop(&self) -> anyhow::Result<()> {
-        self.end(Signal::SIGINT).await
+        self.end(&ENDING).await
     }
 
     /// Kills the server with SIGKILL, as a crash would.
     pub async fn kill(&self) -> anyhow::Result<()> {
-        self.end(Signal::SIGKILL).await
+        self.end(&ENDING[2..]).await
     }
 
     /// Stops the server and starts it again.
@@ -176,16 +183,20 @@ impl PrivatePostgres {
         self.start().await
     }
 
-    async fn end(&self, signal: Signal) -> anyhow::Result<()> {
-        let deadline = Instant::now() + STOP_LIMIT;
-        if let Some(server) = self.slot().as_mut() {
-            server.signal(signal)?;
+    async fn end(&self, ending: &[(Signal, Duration)]) -> anyhow::Result<()> {
+        for (signal, limit) in ending {
+            let deadline = Instant::now() + *limit;
+            if let Some(server) = self.slot().as_mut() {
+                server.signal(*signal)?;
+            }
+            while Instant::now() < deadline {
+                if !self.slot().as_mut().is_some_and(Server::is_running) {
+                    return Ok(());
+                }
+                sleep(POLL).await;
+            }
         }
-        while self.slot().as_mut().is_some_and(Server::is_running) {
-            ensure!(Instant::now() < deadline, "PostgreSQL did not stop in {STOP_LIMIT:?}");
-            sleep(POLL).await;
-        }
-        Ok(())
+        bail!("PostgreSQL does not even end by SIGKILL");
     }
 
     /// Uses the server that another process runs on this directory.
@@ -207,7 +218,7 @@ impl PrivatePostgres {
 
     /// Ends a server whose process was killed a moment ago and that has not finished stopping.
     async fn end_orphan(&self) -> anyhow::Result<()> {
-        let deadline = Instant::now() + STOP_LIMIT;
+        let deadline = Instant::now() + ORPHAN_LIMIT;
         let mut told = false;
         // The process ID alone proves nothing after a crash of the machine; a socket that answers does.
         while let Some(found) = Postmaster::read(&self.data()).filter(Postmaster::answers) {
@@ -259,10 +270,8 @@ impl PrivatePostgres {
 
 impl Drop for PrivatePostgres {
     fn drop(&mut self) {
+        // Before its directories go, as the fields do next.
         self.slot().take();
-        if self.throw_away {
-            let _ = fs::remove_dir_all(&self.home);
-        }
     }
 }
 

@@ -2,10 +2,12 @@
 
 use std::{
     fs::{self, File},
-    io::Write,
+    io::{Read, Seek, SeekFrom, Write},
     os::unix::{net::UnixStream, process::CommandExt},
     path::{Path, PathBuf},
     process::{Child, ChildStdin, Command, Stdio},
+    thread,
+    time::{Duration, Instant},
 };
 
 use anyhow::Context;
@@ -15,7 +17,7 @@ use nix::{
     unistd::Pid,
 };
 
-use super::{account::Account, binaries::Binaries};
+use super::{POLL, account::Account, binaries::Binaries};
 
 /// The shell becomes the server (so its process ID is the server's) and leaves a watcher behind that reads a pipe from us.
 /// A process that ends, in whatever way, closes the pipe without a word; then the watcher stops the server. Unlike a
@@ -23,25 +25,39 @@ use super::{account::Account, binaries::Binaries};
 /// The watcher is a grandchild, lest PostgreSQL take it for a process of its own.
 const LAUNCH: &str = r#"
 exec 3<&0 </dev/null
+ended() {
+  for i in $(seq "$1"); do kill -0 $$ 2>/dev/null || return 0; sleep 0.05; done
+  return 1
+}
 (
   (
+    trap '' HUP INT QUIT TERM
     if ! read -r word <&3; then
+      cd /
       kill -INT $$ 2>/dev/null
-      if [ -n "$THROW_AWAY" ]; then
-        cd /
-        for i in $(seq 200); do kill -0 $$ 2>/dev/null || break; sleep 0.05; done
-        rm -rf "$THROW_AWAY"
-      fi
+      ended 600 || kill -QUIT $$ 2>/dev/null
+      ended 100 || kill -KILL $$ 2>/dev/null
+      rm -rf ${THROW_AWAY:+"$THROW_AWAY"} ${SHORT:+"$SHORT"}
     fi
   ) &
 )
 exec "$@" 3<&-
 "#;
 
+/// How a server is ended: politely, then at once, then by force, and how long each may take.
+pub(super) const ENDING: [(Signal, Duration); 3] = [
+    (Signal::SIGINT, Duration::from_secs(30)),
+    (Signal::SIGQUIT, Duration::from_secs(5)),
+    (Signal::SIGKILL, Duration::from_secs(5)),
+];
+
 /// A server that this process started.
 pub(crate) struct Server {
     child: Child,
     line: Option<ChildStdin>,
+    log: PathBuf,
+    /// Where in the log this server begins.
+    log_begin: u64,
 }
 
 /// Where a server's files are.
@@ -49,13 +65,17 @@ pub(crate) struct Places<'a> {
     pub(crate) home: &'a Path,
     pub(crate) data: &'a Path,
     pub(crate) socket_directory: &'a Path,
-    /// Whether `home` goes when the server does.
-    pub(crate) throw_away: bool,
+    /// Goes when the server does: all of its files, or none.
+    pub(crate) throw_away: Option<&'a Path>,
+    /// Goes likewise: a directory for the socket alone.
+    pub(crate) short: Option<&'a Path>,
 }
 
 impl Server {
     pub(crate) fn spawn(binaries: &Binaries, account: &Account, places: &Places) -> anyhow::Result<Self> {
-        let log = File::create(log_path(places.home))?;
+        let log_path = places.home.join("postgres.log");
+        let log = File::options().create(true).append(true).open(&log_path)?;
+        let log_begin = log.metadata()?.len();
         let mut command = command(Path::new("/bin/sh"), account, places.home);
         command
             .args(["-c", LAUNCH, "postgres"])
@@ -66,13 +86,14 @@ impl Server {
             .arg("-c")
             .arg(format!("unix_socket_directories={}", places.socket_directory.display()))
             .args(["-c", "max_connections=400", "-c", "logging_collector=off", "-c", "log_destination=stderr"])
-            .env("THROW_AWAY", if places.throw_away { places.home.as_os_str() } else { "".as_ref() })
+            .env("THROW_AWAY", places.throw_away.unwrap_or(Path::new("")))
+            .env("SHORT", places.short.unwrap_or(Path::new("")))
             .stdin(Stdio::piped())
             .stdout(log.try_clone()?)
             .stderr(log);
         let mut child = command.spawn().context("can't run /bin/sh to start PostgreSQL")?;
         let line = child.stdin.take();
-        Ok(Self { child, line })
+        Ok(Self { child, line, log: log_path, log_begin })
     }
 
     /// Whether the process lives. Once it has ended, the watcher is let go: the process ID may become somebody else's.
@@ -96,22 +117,33 @@ impl Server {
         }
         Ok(())
     }
+
+    /// What the server said last, for an error message.
+    pub(crate) fn last_words(&self) -> String {
+        let mut log = Vec::new();
+        let read = File::open(&self.log).and_then(|mut file| {
+            file.seek(SeekFrom::Start(self.log_begin))?;
+            file.read_to_end(&mut log)
+        });
+        if let Err(error) = read {
+            return format!("{} can't be read: {error}", self.log.display());
+        }
+        let log = String::from_utf8_lossy(&log);
+        let lines: Vec<&str> = log.lines().collect();
+        lines[lines.len().saturating_sub(5)..].join(" | ")
+    }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
-        if self.signal(Signal::SIGINT).is_ok() {
-            let _ = self.child.wait();
+        for (signal, limit) in ENDING {
+            let deadline = Instant::now() + limit;
+            let _ = self.signal(signal);
+            while self.is_running() && Instant::now() < deadline {
+                thread::sleep(POLL);
+            }
         }
-        self.is_running();
     }
-}
-
-/// What the server said last, for an error message.
-pub(crate) fn log_tail(home: &Path) -> String {
-    let log = fs::read_to_string(log_path(home)).unwrap_or_default();
-    let lines: Vec<&str> = log.lines().collect();
-    lines[lines.len().saturating_sub(5)..].join(" | ")
 }
 
 /// What the server tells about itself in `postmaster.pid`.
@@ -153,8 +185,4 @@ pub(crate) fn command(program: &Path, account: &Account, home: &Path) -> Command
         command.env_remove(name);
     }
     command
-}
-
-fn log_path(home: &Path) -> PathBuf {
-    home.join("postgres.log")
 }

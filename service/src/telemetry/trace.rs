@@ -8,6 +8,9 @@ use opentelemetry_sdk::propagation::{BaggagePropagator, TraceContextPropagator};
 use tracing::Span;
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 
+/// Today's version has 55 bytes; that leaves room for what later ones add.
+const MAX_LENGTH: usize = 128;
+
 /// The current span's W3C traceparent; outside any span that of a trace begun here and now.
 pub fn current_traceparent() -> String {
     traceparent_of(&Span::current())
@@ -84,8 +87,11 @@ fn trace_id_part(traceparent: &str) -> &str {
     traceparent.split('-').nth(1).unwrap_or_default()
 }
 
-/// Stricter than the propagator, which takes IDs of any length.
+/// Stricter than the propagator, which takes IDs of any length. What is valid is safe to store as it came: short, and plain text.
 fn is_traceparent(value: &str) -> bool {
+    if value.len() > MAX_LENGTH || !value.bytes().all(|b| b.is_ascii_graphic()) {
+        return false;
+    }
     let mut parts = value.split('-');
     let mut next = |length: usize| {
         parts.next().filter(|part| part.len() == length && part.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')))
@@ -139,6 +145,10 @@ mod tests {
             "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331",
         ] {
             assert_eq!(trace_id_of(invalid), None, "{invalid}");
+        }
+        for tail in ["-\0", "-two words", "more", &"-more".repeat(100)] {
+            let later = format!("cc-{}{tail}", &VALID[3..]);
+            assert_eq!(trace_id_of(&later), None, "{later}");
         }
     }
 
