@@ -1,7 +1,8 @@
 //! `p2phub`: the pair until it is told to stop.
 
-use std::{convert::Infallible, io::Write, time::Duration};
+use std::{io::Write, time::Duration};
 
+use anyhow::anyhow;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -9,9 +10,12 @@ use uuid::Uuid;
 use crate::{
     databases::{NOTIFY, REFERRAL},
     pair::{self, Pair, reachable},
-    postgres::PrivatePostgres,
+    postgres::{PrivatePostgres, SUPERUSER},
     settings::Settings,
 };
+
+/// How many seconds another process's server may be silent.
+const UNANSWERED_MAX: u32 = 5;
 
 /// Starts everything, prints where it is, waits for the end to be asked for, and stops everything.
 pub(crate) async fn run(settings: Settings, stop: CancellationToken) -> anyhow::Result<()> {
@@ -22,7 +26,7 @@ pub(crate) async fn run(settings: Settings, stop: CancellationToken) -> anyhow::
     let failure = tokio::select! {
         () = stop.cancelled() => None,
         error = pair.failed() => Some(error),
-        never = keep_running(postgres.as_ref()) => match never {},
+        error = keep_running(postgres.as_ref()) => Some(error),
     };
     println!("stopping (Ctrl-C again to force)");
     let stopped = pair.stop().await;
@@ -32,13 +36,22 @@ pub(crate) async fn run(settings: Settings, stop: CancellationToken) -> anyhow::
     failure.map_or(stopped, Err)
 }
 
-/// Starts the private server again if it was killed; until it is back, the services say that they don't serve.
-async fn keep_running(postgres: Option<&PrivatePostgres>) -> Infallible {
+/// Starts the private server again if it was killed; until it is back, the services say that they don't serve. Another
+/// process's server can't be started again: that it is gone ends this process too.
+async fn keep_running(postgres: Option<&PrivatePostgres>) -> anyhow::Error {
+    let mut unanswered = 0;
     loop {
         sleep(Duration::from_secs(1)).await;
-        if let Some(postgres) = postgres.filter(|postgres| postgres.is_ours())
-            && let Err(error) = postgres.start().await
-        {
+        let Some(postgres) = postgres else { continue };
+        if !postgres.is_ours() {
+            let answers = postgres.connect(SUPERUSER, "postgres").await.is_ok();
+            unanswered = if answers { 0 } else { unanswered + 1 };
+            if unanswered == UNANSWERED_MAX {
+                return anyhow!(
+                    "the PostgreSQL that this process shared has ended with the one that ran it: start again"
+                );
+            }
+        } else if let Err(error) = postgres.start().await {
             tracing::error!(error = format!("{error:#}"), "the private PostgreSQL is down");
         }
     }
@@ -56,6 +69,9 @@ async fn start(mut settings: Settings) -> anyhow::Result<(Pair, Option<PrivatePo
 async fn open(settings: &mut Settings) -> anyhow::Result<PrivatePostgres> {
     println!("data directory  {}", settings.data_dir.display());
     let postgres = PrivatePostgres::open(&settings.data_dir).await?;
+    if !postgres.is_ours() {
+        println!("                shared with the process that runs its PostgreSQL");
+    }
     pair::prepare(&postgres).await?;
     let (referral, notify) = (&mut settings.referral, &mut settings.notify);
     if referral.database_url.is_none() {

@@ -36,7 +36,7 @@ pub struct Config {
     /// A JSON file with the plan: rates, XP, price, durations. [default: the built-in plan]
     #[arg(long, env = "PLAN_FILE", value_name = "PLAN_FILE")]
     pub plan_file: Option<PathBuf>,
-    /// Which payment methods are open, separated by commas: trusted, manual.
+    /// Which payment methods are open, separated by commas: trusted, manual; empty: none.
     #[arg(long, env = "PAYMENT_METHODS", default_value = PAYMENT_METHODS, value_name = "PAYMENT_METHODS")]
     pub payment_methods: String,
     /// Shifts the time, for tests.

@@ -76,7 +76,7 @@ impl PartnerService for Api {
             let level = match message.level {
                 0 => 1,
                 level @ 1..=9 => level,
-                _ => return Err(Failure::violation("level", "must be 1 to 9").into()),
+                _ => return Err(Failure::violation("level", "must be 0 to 9").into()),
             };
             let list = ["referrals", &partner_id.to_string(), &level.to_string()];
             let page = Page::new(message.page_size, &message.page_token, &list)?;

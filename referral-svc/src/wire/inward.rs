@@ -67,13 +67,17 @@ fn check_address(channel: &str, address: &str) -> Checked<()> {
         "email" if address.split_once('@').is_none_or(|(user, host)| user.is_empty() || host.is_empty()) => {
             "must be an e-mail address"
         }
-        "webhook" | "slack" if !["http://", "https://"].iter().any(|scheme| address.starts_with(scheme)) => {
-            "must be an http or https URL"
-        }
+        "webhook" | "slack" if !is_http_url(address) => "must be an http or https URL",
         _ if address.contains(char::is_whitespace) => "must not contain white space",
         _ => return Ok(()),
     };
     Err(Failure::violation("contacts.address", fault))
+}
+
+fn is_http_url(address: &str) -> bool {
+    address.split_once("://").is_some_and(|(scheme, rest)| {
+        matches!(scheme, "http" | "https") && !rest.is_empty() && !rest.starts_with(['/', '?', '#', ':'])
+    })
 }
 
 pub(crate) fn attach(request: &pb::AttachReferrerRequest) -> Checked<Command> {

@@ -27,6 +27,7 @@ use crate::call::CallContext;
 use crate::error::Failure;
 use crate::telemetry;
 
+const METADATA_BYTES_MAX: usize = 8 * 1024;
 const DEFAULT_DEADLINE: Duration = Duration::from_secs(30);
 const MAX_DEADLINE: Duration = Duration::from_secs(300);
 /// tonic has a clock of its own for `grpc-timeout` further out, whose error has no details: the edge must be first.
@@ -152,7 +153,8 @@ where
                     (None, false) => Some(DEFAULT_DEADLINE),
                     (Some(asked), false) => Some(asked.min(MAX_DEADLINE)),
                 };
-                let admitted = caller.and_then(|_| edge.admit(&rpc, &mut call));
+                let admitted =
+                    caller.and_then(|_| bounded(request.headers())).and_then(|()| edge.admit(&rpc, &mut call));
                 let answered = match admitted {
                     Ok(()) => answer(inner, request, deadline).await,
                     Err(refused) => Err(refused),
@@ -202,6 +204,17 @@ fn caller_of(request: &Request<Body>) -> Result<String, Failure> {
         Ok(name) if valid => Ok(name.to_owned()),
         _ => Err(Failure::violation(CallContext::METADATA, "must be 1 to 64 visible ASCII characters")),
     }
+}
+
+/// Metadata that nobody means to send.
+fn bounded(headers: &HeaderMap) -> Result<(), Failure> {
+    let bytes: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+    if bytes > METADATA_BYTES_MAX {
+        let what = format!("must be at most {METADATA_BYTES_MAX} bytes together");
+        return Err(Failure::new(Code::InvalidArgument, "METADATA_TOO_LARGE", format!("metadata: {what}"))
+            .with_violation("metadata", what));
+    }
+    Ok(())
 }
 
 fn is_loopback(address: IpAddr) -> bool {

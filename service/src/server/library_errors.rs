@@ -10,7 +10,8 @@ use crate::error::{Failure, code_name};
 /// nobody else saw it.
 pub(super) fn explain(status: &Status) -> Failure {
     let text = status.message();
-    let malformed = || Failure::new(Code::InvalidArgument, "MALFORMED_MESSAGE", text);
+    let malformed =
+        || Failure::new(Code::InvalidArgument, "MALFORMED_MESSAGE", text).with_violation("message", "can't be decoded");
     match status.code() {
         Code::Unimplemented if text.is_empty() => {
             Failure::new(Code::Unimplemented, "METHOD_NOT_FOUND", "there is no such method here")
@@ -40,7 +41,7 @@ pub(super) fn deadline_exceeded(after: Duration) -> Failure {
 }
 
 fn too_large(text: &str) -> Failure {
-    Failure::new(Code::InvalidArgument, "MESSAGE_TOO_LARGE", text)
+    Failure::new(Code::InvalidArgument, "MESSAGE_TOO_LARGE", text).with_violation("message", "too large")
 }
 
 fn is_undecodable(text: &str) -> bool {

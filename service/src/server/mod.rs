@@ -29,7 +29,8 @@ const DRAIN_DEADLINE: Duration = Duration::from_secs(10);
 /// Streams never end by themselves: those that their handlers haven't ended by now are ended with UNAVAILABLE.
 const STREAMS_DEADLINE: Duration = Duration::from_secs(1);
 const MAX_STREAMS_PER_CONNECTION: u32 = 2048;
-const MAX_HEADER_BYTES: u32 = 16 * 1024;
+/// What HTTP/2 takes at all; the edge refuses much less, with details.
+const MAX_HEADER_BYTES: u32 = 64 * 1024;
 
 /// What a message may measure, for the owners of services to set on them.
 pub const MAX_REQUEST_BYTES: usize = 1024 * 1024;

@@ -106,7 +106,12 @@ pub fn decide(state: &State, command: &Command, context: &Context<'_>, ids: &mut
         Command::ConfirmPayment { payment_id, external_ref, override_reason } => (
             payment::confirm(state, *payment_id, external_ref.as_ref(), override_reason.as_deref(), context, ids)?,
             payment_id.to_string(),
-            override_reason.clone().unwrap_or_default(),
+            external_ref
+                .iter()
+                .map(|reference| reference.as_str())
+                .chain(override_reason.as_deref())
+                .collect::<Vec<_>>()
+                .join(": "),
         ),
         Command::RejectPayment { payment_id, reason } => {
             (payment::reject(state, *payment_id, reason, context)?, payment_id.to_string(), reason.clone())
