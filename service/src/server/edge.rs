@@ -31,7 +31,7 @@ const METADATA_BYTES_MAX: usize = 8 * 1024;
 const DEFAULT_DEADLINE: Duration = Duration::from_secs(30);
 const MAX_DEADLINE: Duration = Duration::from_secs(300);
 /// tonic has a clock of its own for `grpc-timeout` further out, whose error has no details: the edge must be first.
-const HEAD_START: Duration = Duration::from_millis(3);
+const HEAD_START: Duration = Duration::from_millis(10);
 
 #[derive(Clone)]
 pub(super) struct EdgeLayer {
@@ -180,6 +180,10 @@ where
     S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
 {
     let after = deadline.unwrap_or(Duration::MAX);
+    if after <= HEAD_START {
+        // tonic's own timer, which starts first and knows no details, could be the first to ring.
+        return Err(deadline_exceeded(after));
+    }
     let handled = AssertUnwindSafe(async move { inner.call(request).await }).catch_unwind();
     match tokio::time::timeout(after.saturating_sub(HEAD_START), handled).await {
         Ok(Ok(Ok(response))) => Ok(response),
