@@ -30,6 +30,9 @@ pub use store::clock::Clock;
 
 const MIGRATIONS: EmbeddedMigrations = embed_migrations!("../migrations/referral");
 
+/// Calls at once: as many as can wait for a commit or be in one, and room for reads beside them.
+const CALLS_MAX: usize = 2048;
+
 /// Connections for what writes: one for the committer, one for the publisher, one while a lost one is replaced.
 const WRITERS: usize = 3;
 
@@ -105,6 +108,7 @@ fn server(config: &Config, queue: CommandQueue, pool: Pool) -> GrpcServer {
     ];
     let api = api::Api::new(queue, pool, config.clock.clone());
     GrpcServer::new("referral.p2phub", &NAMES)
+        .max_in_flight(CALLS_MAX)
         .add_service(PartnerServiceServer::new(api.clone()).max_decoding_message_size(REQUEST_BYTES_MAX))
         .add_service(PaymentServiceServer::new(api.clone()).max_decoding_message_size(REQUEST_BYTES_MAX))
         .add_service(LedgerServiceServer::new(api.clone()).max_decoding_message_size(REQUEST_BYTES_MAX))

@@ -9,7 +9,7 @@ use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
 /// How many commands may wait; beyond that, callers are told to come back.
-const WAITING_MAX: usize = 4096;
+const WAITING_MAX: usize = 1000;
 
 /// The actor of the service's own jobs; no caller can have a name with a space.
 const JOB: &str = "referral-svc job";
