@@ -1,12 +1,6 @@
 //! Experience points: what a signup awards, and which level they make.
 
-/// The XP at which `level` is reached: 50·(L-1)·L, so 0 for level 1, then 100, 300, 600, …
-pub fn xp_at_level(level: u32) -> i64 {
-    let level = i64::from(level);
-    level.saturating_sub(1).saturating_mul(level).saturating_mul(50)
-}
-
-/// The level that `xp` makes, 1 and up.
+/// The level that `xp` makes, 1 and up; level L is reached at 50·(L-1)·L: 0, 100, 300, 600, …
 ///
 /// The greatest L with 50·(L-1)·L ≤ xp, from the square root, which is exact in integers.
 pub fn level_of(xp: i64) -> i32 {
@@ -25,6 +19,10 @@ pub fn award(base: u32, multiplier: u16) -> i64 {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    fn xp_at_level(level: u32) -> i64 {
+        i64::from(level - 1) * i64::from(level) * 50
+    }
 
     #[test]
     fn levels_are_reached_at_100_300_600() {

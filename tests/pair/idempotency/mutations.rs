@@ -10,16 +10,10 @@ use p2phub_proto::referral::v1::{
 use p2phub_tests::{
     builders::registration,
     clients::{Clients, channel},
+    raw::Bytes,
 };
-use prost::{
-    Message,
-    bytes::{Buf, BufMut},
-};
-use tonic::{
-    Request, Response, Status,
-    client::Grpc,
-    codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder},
-};
+use prost::Message;
+use tonic::{Request, Response, Status, client::Grpc};
 
 /// One mutation: content that succeeds, and content that differs. Neither has a request ID.
 pub(super) struct Mutation {
@@ -103,42 +97,4 @@ pub(super) async fn call(
     grpc.ready().await.expect("a connection");
     let path = PathAndQuery::try_from(format!("/p2phub.referral.v1.{}", mutation.path)).expect("a path");
     grpc.unary(Request::new(body), path, Bytes).await
-}
-
-/// Bytes in, bytes out.
-#[derive(Clone, Copy)]
-struct Bytes;
-
-impl Codec for Bytes {
-    type Encode = Vec<u8>;
-    type Decode = Vec<u8>;
-    type Encoder = Self;
-    type Decoder = Self;
-
-    fn encoder(&mut self) -> Self {
-        Self
-    }
-
-    fn decoder(&mut self) -> Self {
-        Self
-    }
-}
-
-impl Encoder for Bytes {
-    type Item = Vec<u8>;
-    type Error = Status;
-
-    fn encode(&mut self, item: Vec<u8>, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
-        buffer.put_slice(&item);
-        Ok(())
-    }
-}
-
-impl Decoder for Bytes {
-    type Item = Vec<u8>;
-    type Error = Status;
-
-    fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<Vec<u8>>, Status> {
-        Ok(Some(buffer.copy_to_bytes(buffer.remaining()).to_vec()))
-    }
 }

@@ -3,62 +3,18 @@
 use std::{collections::HashMap, time::Duration};
 
 use http::uri::PathAndQuery;
-use p2phub_tests::clients::channel;
+use p2phub_tests::{clients::channel, raw::Bytes};
 use prost::{
     Message,
-    bytes::{Buf, BufMut},
     encoding::{WireType, encode_key, encode_varint},
 };
 use prost_types::{
     DescriptorProto, FieldDescriptorProto, FileDescriptorSet, MethodDescriptorProto, field_descriptor_proto::Type,
 };
-use tonic::{
-    Request, Response, Status,
-    client::Grpc,
-    codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder},
-    transport::Channel,
-};
+use tonic::{Request, Response, Status, client::Grpc, transport::Channel};
 
 /// No call may take longer.
 const DEADLINE: Duration = Duration::from_secs(5);
-
-/// Bytes in, bytes out.
-#[derive(Clone, Copy, Default)]
-struct Raw;
-
-impl Codec for Raw {
-    type Encode = Vec<u8>;
-    type Decode = Vec<u8>;
-    type Encoder = Self;
-    type Decoder = Self;
-
-    fn encoder(&mut self) -> Self {
-        Self
-    }
-
-    fn decoder(&mut self) -> Self {
-        Self
-    }
-}
-
-impl Encoder for Raw {
-    type Item = Vec<u8>;
-    type Error = Status;
-
-    fn encode(&mut self, item: Vec<u8>, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
-        buffer.put_slice(&item);
-        Ok(())
-    }
-}
-
-impl Decoder for Raw {
-    type Item = Vec<u8>;
-    type Error = Status;
-
-    fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<Vec<u8>>, Status> {
-        Ok(Some(buffer.copy_to_bytes(buffer.remaining()).to_vec()))
-    }
-}
 
 /// Calls a method that takes one message.
 pub(crate) async fn call(channel: &Channel, path: &str, request: Request<Vec<u8>>) -> Result<Response<()>, Status> {
@@ -66,7 +22,7 @@ pub(crate) async fn call(channel: &Channel, path: &str, request: Request<Vec<u8>
         let mut grpc = Grpc::new(channel.clone());
         grpc.ready().await.expect("a connection");
         let path = PathAndQuery::try_from(path).expect("a path");
-        let answer = grpc.server_streaming(request, path, Raw).await?;
+        let answer = grpc.server_streaming(request, path, Bytes).await?;
         let (metadata, mut messages, extensions) = answer.into_parts();
         while messages.message().await?.is_some() {}
         Ok(Response::from_parts(metadata, (), extensions))
