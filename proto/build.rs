@@ -2,7 +2,7 @@
 
 use std::{env, error::Error, fs, path::PathBuf};
 
-const FILES: [&str; 7] = [
+const FILES: [&str; 8] = [
     "p2phub/referral/v1/common.proto",
     "p2phub/referral/v1/partner_service.proto",
     "p2phub/referral/v1/payment_service.proto",
@@ -10,6 +10,7 @@ const FILES: [&str; 7] = [
     "p2phub/referral/v1/leaderboard_service.proto",
     "p2phub/referral/v1/audit_service.proto",
     "p2phub/notify/v1/notification_service.proto",
+    "p2phub/notify/v1/operator_service.proto",
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -20,6 +21,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     fs::write(PathBuf::from(env::var("OUT_DIR")?).join("descriptors.bin"), compiler.encode_file_descriptor_set())?;
     tonic_prost_build::configure()
         .btree_map(".p2phub.notify.v1.NotificationRequest.arguments")
+        .btree_map(".p2phub.notify.v1.RenderPreviewRequest.arguments")
         .compile_fds(compiler.file_descriptor_set())?;
     Ok(())
 }

@@ -112,6 +112,27 @@ impl NotificationService for NotificationApi {
     ) -> Result<Response<GetPreferencesResponse>, Status> {
         Err(not_built("GetPreferences"))
     }
+
+    async fn count_notifications(
+        &self,
+        _: Request<wire::CountNotificationsRequest>,
+    ) -> Result<Response<wire::CountNotificationsResponse>, Status> {
+        Err(not_built("CountNotifications"))
+    }
+
+    async fn unsubscribe(
+        &self,
+        _: Request<wire::UnsubscribeRequest>,
+    ) -> Result<Response<wire::UnsubscribeResponse>, Status> {
+        Err(not_built("Unsubscribe"))
+    }
+
+    async fn render_preview(
+        &self,
+        _: Request<wire::RenderPreviewRequest>,
+    ) -> Result<Response<wire::RenderPreviewResponse>, Status> {
+        Err(not_built("RenderPreview"))
+    }
 }
 
 fn not_built(method: &str) -> Status {

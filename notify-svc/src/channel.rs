@@ -18,7 +18,7 @@ use uuid::Uuid;
 
 use crate::{
     config::Config,
-    template::{Locale, Markup},
+    template::{Locale, Rendered},
 };
 
 /// What is sent to whom.
@@ -29,9 +29,11 @@ pub(crate) struct Message {
     pub(crate) recipient_id: String,
     pub(crate) address: String,
     pub(crate) locale: Locale,
-    /// Rendered in the channel's markup.
-    pub(crate) text: String,
+    /// In plain text: each channel escapes and cuts it as it must.
+    pub(crate) rendered: Rendered,
     pub(crate) arguments: BTreeMap<String, String>,
+    /// Stops the recipient's e-mail.
+    pub(crate) unsubscribe_token: String,
     pub(crate) trace_id: String,
     pub(crate) create_time: DateTime<Utc>,
 }
@@ -40,9 +42,6 @@ pub(crate) struct Message {
 pub(crate) trait Sender: Send + Sync {
     /// Which one.
     fn channel(&self) -> Channel;
-
-    /// What its texts are written in.
-    fn markup(&self) -> Markup;
 
     /// Sends once. Every way to fail is an outcome.
     fn send<'a>(&'a self, message: &'a Message) -> BoxFuture<'a, Outcome>;

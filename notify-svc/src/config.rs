@@ -1,14 +1,15 @@
 //! Configuration: environment variables (or flags), their defaults, and what is refused.
 
-use std::{fmt, net::SocketAddr};
+use std::{fmt, net::SocketAddr, path::PathBuf};
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use clap::{Parser, builder::NonEmptyStringValueParser};
 use service::{database::DatabaseConfig, telemetry};
 
 const LISTEN: &str = "127.0.0.1:50052";
 const POOL_SIZE: u16 = 16;
 const TELEGRAM_API_URL: &str = "https://api.telegram.org";
+const SMTP_FROM: &str = "P2PHub <no-reply@localhost>";
 /// Sends only wait for their servers: many at once, so that some that hang delay nobody else.
 const WORKERS: u16 = 64;
 
@@ -52,17 +53,47 @@ pub struct Config {
           default_value = TELEGRAM_API_URL, value_parser = NonEmptyStringValueParser::new())]
     pub telegram_api_url: String,
 
-    /// Signs webhooks: whsec_ and 24 to 64 bytes in base64; unset: that channel is off
+    /// Signs webhooks: whsec_ and 24 to 64 bytes in base64; while the secret is being changed two of them with a space
+    /// between, and each webhook carries both signatures; unset: that channel is off
     #[arg(long, env = "WEBHOOK_SIGNING_SECRET", value_name = "WEBHOOK_SIGNING_SECRET", hide_env = true)]
     pub webhook_signing_secret: Option<String>,
 
-    /// The server that sends e-mail; not built yet, so it must be unset
+    /// Which private addresses webhooks may go to: none, loopback, or all [default: loopback if the service itself
+    /// listens on loopback, else none]
+    #[arg(long, env = "WEBHOOK_PRIVATE_TARGETS", value_name = "WEBHOOK_PRIVATE_TARGETS", hide_env = true)]
+    pub webhook_private_targets: Option<String>,
+
+    /// The server that sends e-mail: smtps://user:password@host:465 (implicit TLS) or smtp://host:587 (STARTTLS; with
+    /// ?tls=opportunistic if offered, with ?tls=none never; on loopback opportunistic is the default); unset: that channel is
+    /// off
     #[arg(long, env = "SMTP_URL", value_name = "SMTP_URL", hide_env = true)]
     pub smtp_url: Option<String>,
 
-    /// Where Slack's webhooks are; not built yet, so it must be unset
+    /// Who e-mail comes from: an address, or a name and an address
+    #[arg(long, env = "SMTP_FROM", value_name = "SMTP_FROM", hide_env = true,
+          default_value = SMTP_FROM, value_parser = NonEmptyStringValueParser::new())]
+    pub smtp_from: String,
+
+    /// A file of PEM certificates that the SMTP server's may be signed by, besides those that the system trusts
+    #[arg(long, env = "SMTP_CA_FILE", value_name = "SMTP_CA_FILE", hide_env = true)]
+    pub smtp_ca_file: Option<PathBuf>,
+
+    /// Where one click on "unsubscribe" in an e-mail goes: an https URL, to which ?token=… is added; whatever serves it
+    /// hands the token to NotificationService.Unsubscribe [default: none, a mailto: to SMTP_FROM]
+    #[arg(long, env = "UNSUBSCRIBE_URL", value_name = "UNSUBSCRIBE_URL", hide_env = true)]
+    pub unsubscribe_url: Option<String>,
+
+    /// Where Slack's webhooks are, https://hooks.slack.com; unset: that channel is off
     #[arg(long, env = "SLACK_API_URL", value_name = "SLACK_API_URL", hide_env = true)]
     pub slack_api_url: Option<String>,
+
+    /// Where people manage their account: buttons lead below it [default: none, no buttons]
+    #[arg(long, env = "NOTIFY_APP_URL", value_name = "NOTIFY_APP_URL", hide_env = true)]
+    pub app_url: Option<String>,
+
+    /// Retries, lanes, lifetimes and limits, as JSON like the built-in policy.json [default: that]
+    #[arg(long, env = "DELIVERY_POLICY_FILE", value_name = "DELIVERY_POLICY_FILE", hide_env = true)]
+    pub delivery_policy_file: Option<PathBuf>,
 }
 
 impl Config {
@@ -78,8 +109,14 @@ impl Config {
             telegram_bot_token: None,
             telegram_api_url: TELEGRAM_API_URL.to_owned(),
             webhook_signing_secret: None,
+            webhook_private_targets: None,
             smtp_url: None,
+            smtp_from: SMTP_FROM.to_owned(),
+            smtp_ca_file: None,
+            unsubscribe_url: None,
             slack_api_url: None,
+            app_url: None,
+            delivery_policy_file: None,
         }
     }
 
@@ -90,18 +127,16 @@ impl Config {
             &mut self.migration_url,
             &mut self.telegram_bot_token,
             &mut self.webhook_signing_secret,
+            &mut self.webhook_private_targets,
             &mut self.smtp_url,
+            &mut self.unsubscribe_url,
             &mut self.slack_api_url,
+            &mut self.app_url,
         ] {
             *value = value.take().filter(|text| !text.is_empty());
         }
-        // Better no start than a channel that someone believes to be on.
-        for (variable, value, channel) in
-            [("SMTP_URL", &self.smtp_url, "email"), ("SLACK_API_URL", &self.slack_api_url, "slack")]
-        {
-            if value.is_some() {
-                bail!("{variable} is set, but the channel `{channel}` is not built yet: unset it");
-            }
+        for value in [&mut self.smtp_ca_file, &mut self.delivery_policy_file] {
+            *value = value.take().filter(|path| !path.as_os_str().is_empty());
         }
         Ok(self)
     }
@@ -125,6 +160,8 @@ impl fmt::Debug for Config {
             .field("telegram", &self.telegram_bot_token.is_some())
             .field("telegram_api_url", &self.telegram_api_url)
             .field("webhook", &self.webhook_signing_secret.is_some())
+            .field("email", &self.smtp_url.is_some())
+            .field("slack", &self.slack_api_url.is_some())
             .finish_non_exhaustive()
     }
 }
@@ -150,8 +187,14 @@ mod tests {
             "TELEGRAM_BOT_TOKEN",
             "TELEGRAM_API_URL",
             "WEBHOOK_SIGNING_SECRET",
+            "WEBHOOK_PRIVATE_TARGETS",
             "SMTP_URL",
+            "SMTP_FROM",
+            "SMTP_CA_FILE",
+            "UNSUBSCRIBE_URL",
             "SLACK_API_URL",
+            "NOTIFY_APP_URL",
+            "DELIVERY_POLICY_FILE",
             "OTEL_",
             "SENTRY_DSN",
             "SENTRY_ENVIRONMENT",
@@ -177,16 +220,6 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_built_yet_stops_the_start() {
-        let mut config = Config::new("postgres://x");
-        config.smtp_url = Some("smtp://x".to_owned());
-        let error = config.clone().checked().expect_err("refused").to_string();
-        assert!(error.contains("SMTP_URL"), "{error}");
-        config.smtp_url = Some(String::new());
-        assert!(config.checked().is_ok());
-    }
-
-    #[test]
     fn no_database_is_an_error_that_names_the_variable() {
         let config = Config::new("").checked().expect("sound");
         let error = config.database().map(drop).expect_err("refused").to_string();
@@ -198,6 +231,7 @@ mod tests {
         let mut config = Config::new("postgres://user:hidden@x/y");
         config.telegram_bot_token = Some("hidden".to_owned());
         config.webhook_signing_secret = Some("hidden".to_owned());
+        config.smtp_url = Some("smtps://user:hidden@x".to_owned());
         assert!(!format!("{config:?}").contains("hidden"));
     }
 }

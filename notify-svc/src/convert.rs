@@ -72,6 +72,7 @@ fn delivery(row: DeliveryRow, attempts: Vec<AttemptRow>) -> wire::Delivery {
         Some(DeliveryState::Failed) => wire::DeliveryState::Failed,
         Some(DeliveryState::Expired) => wire::DeliveryState::Expired,
         Some(DeliveryState::Cancelled) => wire::DeliveryState::Cancelled,
+        Some(DeliveryState::Suppressed) => wire::DeliveryState::Suppressed,
     };
     wire::Delivery {
         channel: row.channel,
@@ -79,6 +80,7 @@ fn delivery(row: DeliveryRow, attempts: Vec<AttemptRow>) -> wire::Delivery {
         reason: row.reason,
         attempts: attempts.into_iter().map(attempt).collect(),
         next_attempt_time: row.next_attempt_time.map(timestamp),
+        held_by: row.parked_on.unwrap_or_default(),
     }
 }
 

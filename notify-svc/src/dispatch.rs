@@ -28,6 +28,7 @@ use crate::{
         settle::{self, Finished},
     },
     template::Templates,
+    unsubscribe::UnsubscribeTokens,
 };
 use attempt::Attempts;
 use flight::Flight;
@@ -49,6 +50,7 @@ pub(crate) struct Dispatcher {
     pub(crate) pool: Pool,
     pub(crate) senders: Arc<Senders>,
     pub(crate) templates: Arc<Templates>,
+    pub(crate) unsubscribe: UnsubscribeTokens,
     pub(crate) policy: RetryPolicy,
     /// Told when something was queued by this process.
     pub(crate) queued: Arc<Notify>,
@@ -61,8 +63,11 @@ pub(crate) struct Dispatcher {
 impl Dispatcher {
     /// Works until it is stopped, then lets what is in flight end and gives the rest back.
     pub(crate) async fn run(self, stop: CancellationToken) {
-        let attempts =
-            Arc::new(Attempts { senders: Arc::clone(&self.senders), templates: Arc::clone(&self.templates) });
+        let attempts = Arc::new(Attempts {
+            senders: Arc::clone(&self.senders),
+            templates: Arc::clone(&self.templates),
+            unsubscribe: self.unsubscribe.clone(),
+        });
         let mut flight = Flight::new(attempts);
         let mut ended = Vec::new();
         let mut away = false;

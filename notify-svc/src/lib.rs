@@ -15,6 +15,7 @@ mod ingest;
 mod status;
 mod store;
 mod template;
+mod unsubscribe;
 
 use std::{net::SocketAddr, process::ExitCode, sync::Arc};
 
@@ -37,7 +38,9 @@ pub use config::Config;
 
 use channel::Senders;
 use dispatch::Dispatcher;
+use store::signing_keys;
 use template::Templates;
+use unsubscribe::UnsubscribeTokens;
 
 const MIGRATIONS: EmbeddedMigrations = embed_migrations!("../migrations/notify");
 /// Connections for what writes: one for the dispatcher, the rest for the streams that come in.
@@ -68,6 +71,8 @@ pub async fn start(config: Config, shutdown: CancellationToken) -> anyhow::Resul
     let templates = Arc::new(Templates::load()?);
     let pool = database::pool(&database, "notify-svc")?;
     database::migrate(&database, MIGRATIONS).await.context("the database can't be migrated")?;
+    let key = signing_keys::key(&mut database::connect(&pool).await?, "unsubscribe").await?;
+    let unsubscribe = UnsubscribeTokens::new(&key);
     // However many reads wait for the pool, what comes in and what goes out don't.
     let writers = database::pool(&DatabaseConfig { pool_size: WRITERS, ..database }, "notify-svc writer")?;
 
@@ -80,6 +85,7 @@ pub async fn start(config: Config, shutdown: CancellationToken) -> anyhow::Resul
         pool: writers,
         senders,
         templates,
+        unsubscribe,
         policy: RetryPolicy::default(),
         queued,
         owner: format!("{}-{}", std::process::id(), uuid::Uuid::new_v4().simple()),

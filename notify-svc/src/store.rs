@@ -13,6 +13,7 @@ pub(crate) mod notifications;
 pub(crate) mod queue;
 mod schema;
 pub(crate) mod settle;
+pub(crate) mod signing_keys;
 
 /// How long a piece of work may take: longer than the server allows a statement, for when no server answers at all.
 const WORK_TIMEOUT: Duration = Duration::from_secs(35);

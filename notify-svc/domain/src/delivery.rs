@@ -31,15 +31,25 @@ pub struct Outcome {
     pub reason: Cow<'static, str>,
     /// How long the server asked to wait.
     pub retry_after: Option<Duration>,
+    /// How long the server asked to send nothing at all, to anybody.
+    pub pause: Option<Duration>,
+    /// Where the address has moved.
+    pub moved_to: Option<String>,
 }
 
 impl Outcome {
     /// The channel took it.
-    pub const DELIVERED: Self = Self { class: OutcomeClass::Delivered, reason: Cow::Borrowed(""), retry_after: None };
+    pub const DELIVERED: Self = Self {
+        class: OutcomeClass::Delivered,
+        reason: Cow::Borrowed(""),
+        retry_after: None,
+        pause: None,
+        moved_to: None,
+    };
 
     /// Anything else.
     pub fn new(class: OutcomeClass, reason: impl Into<Cow<'static, str>>) -> Self {
-        Self { class, reason: reason.into(), retry_after: None }
+        Self { class, reason: reason.into(), ..Self::DELIVERED }
     }
 
     /// The same, with the wait that the server asked for.

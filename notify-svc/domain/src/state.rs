@@ -60,6 +60,8 @@ named! {
         Expired = "EXPIRED",
         /// An operator stopped it.
         Cancelled = "CANCELLED",
+        /// The recipient doesn't want it on this channel.
+        Suppressed = "SUPPRESSED",
     }
 }
 

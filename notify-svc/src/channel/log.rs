@@ -4,7 +4,6 @@ use futures_util::future::{self, BoxFuture, FutureExt};
 use notify_domain::{channel::Channel, delivery::Outcome};
 
 use super::{Message, Sender};
-use crate::template::Markup;
 
 /// Writes IDs and kind; the text too if it is told to.
 pub(super) struct LogSender {
@@ -22,16 +21,12 @@ impl Sender for LogSender {
         Channel::Log
     }
 
-    fn markup(&self) -> Markup {
-        Markup::Plain
-    }
-
     fn send<'a>(&'a self, message: &'a Message) -> BoxFuture<'a, Outcome> {
         tracing::info!(
             notification_id = %message.notification_id,
             recipient_id = message.recipient_id,
             kind = message.kind.as_str(),
-            text = self.with_text.then_some(message.text.as_str()),
+            text = self.with_text.then_some(message.rendered.text.as_str()),
             "notification"
         );
         future::ready(Outcome::DELIVERED).boxed()

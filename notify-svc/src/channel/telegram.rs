@@ -12,7 +12,6 @@ use serde_json::json;
 use url::Url;
 
 use super::{Message, Sender, http};
-use crate::template::Markup;
 
 /// Sends as one bot.
 pub(super) struct TelegramSender {
@@ -32,7 +31,7 @@ impl TelegramSender {
     }
 
     async fn exchange(&self, message: &Message) -> Outcome {
-        let body = json!({ "chat_id": message.address, "text": message.text, "parse_mode": "HTML" });
+        let body = json!({ "chat_id": message.address, "text": message.rendered.text, "parse_mode": "HTML" });
         match self.client.post(self.endpoint.clone()).json(&body).send().await {
             Err(error) => http::unanswered(&error),
             Ok(response) => {
@@ -47,10 +46,6 @@ impl TelegramSender {
 impl Sender for TelegramSender {
     fn channel(&self) -> Channel {
         Channel::Telegram
-    }
-
-    fn markup(&self) -> Markup {
-        Markup::Html
     }
 
     fn send<'a>(&'a self, message: &'a Message) -> BoxFuture<'a, Outcome> {

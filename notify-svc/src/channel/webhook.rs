@@ -12,7 +12,6 @@ use sha2::Sha256;
 use url::Url;
 
 use super::{Message, Sender, http};
-use crate::template::Markup;
 
 /// Bytes that the specification allows for a secret.
 const SECRET_BYTES: std::ops::RangeInclusive<usize> = 24..=64;
@@ -73,7 +72,7 @@ fn payload(message: &Message) -> String {
             "kind": kind,
             "recipient_id": message.recipient_id,
             "locale": message.locale.as_str(),
-            "text": message.text,
+            "text": message.rendered.text,
             "arguments": message.arguments,
             "trace_id": message.trace_id,
         },
@@ -84,10 +83,6 @@ fn payload(message: &Message) -> String {
 impl Sender for WebhookSender {
     fn channel(&self) -> Channel {
         Channel::Webhook
-    }
-
-    fn markup(&self) -> Markup {
-        Markup::Plain
     }
 
     fn send<'a>(&'a self, message: &'a Message) -> BoxFuture<'a, Outcome> {

@@ -13,9 +13,10 @@ use tokio::time::timeout;
 use tracing::{Instrument, Span};
 
 use crate::{
-    channel::{Message, Sender, Senders},
+    channel::{Message, Senders},
     store::{queue::Due, settle::Finished},
     template::{Locale, Templates},
+    unsubscribe::UnsubscribeTokens,
 };
 
 /// How long a send may take; well within the lease.
@@ -25,6 +26,7 @@ const SEND_TIMEOUT: Duration = Duration::from_secs(10);
 pub(super) struct Attempts {
     pub(super) senders: Arc<Senders>,
     pub(super) templates: Arc<Templates>,
+    pub(super) unsubscribe: UnsubscribeTokens,
 }
 
 impl Attempts {
@@ -52,19 +54,19 @@ impl Attempts {
         let Some(sender) = self.senders.get(&due.channel) else {
             return Outcome::new(OutcomeClass::Address, CHANNEL_OFF);
         };
-        match self.message(due, sender) {
+        match self.message(due) {
             Ok(message) => sender.send(&message).await,
             Err(outcome) => outcome,
         }
     }
 
-    fn message(&self, due: &Due, sender: &dyn Sender) -> Result<Message, Outcome> {
+    fn message(&self, due: &Due) -> Result<Message, Outcome> {
         // A newer instance may have queued it.
         let kind = Kind::parse(&due.kind).ok_or_else(|| Outcome::new(OutcomeClass::Transient, "KIND_UNKNOWN"))?;
         let arguments: BTreeMap<String, String> = serde_json::from_value(due.arguments.clone())
             .map_err(|_| Outcome::new(OutcomeClass::Content, "ARGUMENTS_MALFORMED"))?;
         let locale = Locale::of(&due.locale);
-        let text = self.templates.render(kind, locale, sender.markup(), &arguments).map_err(|error| {
+        let rendered = self.templates.render(kind, locale, &arguments).map_err(|error| {
             tracing::error!(%error, "a template can't be rendered");
             Outcome::new(OutcomeClass::Content, "TEMPLATE_FAILED")
         })?;
@@ -74,8 +76,9 @@ impl Attempts {
             recipient_id: due.recipient_id.clone(),
             address: due.address.clone(),
             locale,
-            text,
+            rendered,
             arguments,
+            unsubscribe_token: self.unsubscribe.issue(&due.recipient_id),
             trace_id: due.trace_id.clone(),
             create_time: due.create_time,
         })

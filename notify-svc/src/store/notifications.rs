@@ -41,6 +41,7 @@ pub(crate) struct DeliveryRow {
     pub(crate) state: String,
     pub(crate) reason: String,
     pub(crate) next_attempt_time: Option<DateTime<Utc>>,
+    pub(crate) parked_on: Option<String>,
 }
 
 /// An attempt.

@@ -58,6 +58,10 @@ diesel::table! {
         lease_until -> Nullable<Timestamptz>,
         lease_owner -> Nullable<Text>,
         settle_time -> Nullable<Timestamptz>,
+        contact_place -> Nullable<Integer>,
+        lane -> SmallInt,
+        parked_on -> Nullable<Text>,
+        park_until -> Nullable<Timestamptz>,
         due_time -> Nullable<Timestamptz>,
     }
 }
