@@ -21,5 +21,6 @@ pub mod gate;
 pub mod kind;
 pub mod lane;
 pub mod policy;
+pub mod preference;
 pub mod retry;
 pub mod state;
