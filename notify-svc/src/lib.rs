@@ -12,6 +12,7 @@ mod config;
 mod convert;
 mod dispatch;
 mod ingest;
+mod retention;
 mod status;
 mod store;
 mod template;
@@ -22,7 +23,6 @@ use std::{net::SocketAddr, process::ExitCode, sync::Arc};
 use anyhow::Context;
 use clap::Parser;
 use diesel_migrations::{EmbeddedMigrations, embed_migrations};
-use notify_domain::retry::RetryPolicy;
 use p2phub_proto::notify::v1::{
     notification_ingest_service_server::NotificationIngestServiceServer,
     notification_service_server::NotificationServiceServer,
@@ -38,7 +38,7 @@ pub use config::Config;
 
 use channel::Senders;
 use dispatch::Dispatcher;
-use store::signing_keys;
+use store::{inbox::Rules, signing_keys};
 use template::Templates;
 use unsubscribe::UnsubscribeTokens;
 
@@ -67,6 +67,7 @@ pub async fn start(config: Config, shutdown: CancellationToken) -> anyhow::Resul
     let config = config.checked()?;
     let database = config.database()?;
     database.check("NOTIFY_DATABASE_URL", "NOTIFY_MIGRATION_URL")?;
+    let policy = Arc::new(config.policy()?);
     let senders = Arc::new(Senders::build(&config)?);
     let templates = Arc::new(Templates::load()?);
     let pool = database::pool(&database, "notify-svc")?;
@@ -79,14 +80,16 @@ pub async fn start(config: Config, shutdown: CancellationToken) -> anyhow::Resul
     // Of this service alone: whatever ends it must not end its neighbours in the same process.
     let stop = shutdown.child_token();
     let queued = Arc::new(Notify::new());
-    let ingest = ingest::IngestService::new(writers.clone(), senders.channels(), Arc::clone(&queued), stop.clone());
+    let rules = Rules { channels: senders.channels(), policy: Arc::clone(&policy) };
+    let ingest = ingest::IngestService::new(writers.clone(), rules, Arc::clone(&queued), stop.clone());
+    tokio::spawn(retention::run(pool.clone(), policy.retention(), stop.clone()));
     let server = serve(&config, ingest, pool, stop.clone()).await?;
     let dispatcher = Dispatcher {
         pool: writers,
         senders,
         templates,
         unsubscribe,
-        policy: RetryPolicy::default(),
+        policy,
         queued,
         owner: format!("{}-{}", std::process::id(), uuid::Uuid::new_v4().simple()),
         workers: config.workers.into(),

@@ -1,16 +1,21 @@
 //! The database: the only place that names tables and columns. Everything above it asks in terms of the domain.
 //!
-//! One order of locks for everything: inbox keys, then deliveries, both sorted; a notification and its attempts are only
-//! written by whoever holds the lock on its open delivery. Claims skip what is locked and never wait.
+//! One order of locks for everything: inbox keys, deliveries, addresses, gates, each sorted; a notification and its attempts
+//! are only written by whoever holds the lock on its open delivery. Claims skip deliveries that are locked; for gates they
+//! wait.
 
 use std::{future::Future, time::Duration};
 
 use diesel::result::DatabaseErrorKind;
 pub(crate) use diesel::result::Error as StoreError;
 
+mod addresses;
+pub(crate) mod claim;
+pub(crate) mod gates;
 pub(crate) mod inbox;
 pub(crate) mod notifications;
 pub(crate) mod queue;
+pub(crate) mod retention;
 mod schema;
 pub(crate) mod settle;
 pub(crate) mod signing_keys;

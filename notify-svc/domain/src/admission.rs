@@ -148,7 +148,8 @@ mod tests {
         let one = keys(Channel::Telegram, "1", "one");
         let passed = (0..20).filter(|_| admission.admit(&one).is_ok()).count();
         assert_eq!(passed, 5, "the recipient's burst");
-        let others = (0..40).filter(|number| admission.admit(&keys(Channel::Telegram, "x", &number.to_string())).is_ok());
+        let others =
+            (0..40).filter(|number| admission.admit(&keys(Channel::Telegram, "x", &number.to_string())).is_ok());
         assert_eq!(others.count(), 25, "the token's burst less those five");
     }
 

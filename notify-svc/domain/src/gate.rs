@@ -21,10 +21,10 @@ pub struct Rate {
 }
 
 impl Rate {
-    /// The time that one token takes to come back.
+    /// The time that one token takes to come back; rounded up, lest more pass than may.
     fn interval(&self) -> TimeDelta {
-        let micros = i64::from(self.per_ms).saturating_mul(1000).checked_div(self.sends.into()).unwrap_or(i64::MAX);
-        TimeDelta::microseconds(micros.max(1))
+        let micros = u64::from(self.per_ms).saturating_mul(1000).div_ceil(u64::from(self.sends).max(1));
+        TimeDelta::microseconds(i64::try_from(micros).unwrap_or(i64::MAX).max(1))
     }
 
     /// The time that an empty bucket takes to fill.

@@ -195,9 +195,11 @@ impl Written {
     fn check(&self) -> Result<(), InvalidPolicy> {
         self.retry.check("retry")?;
         within("lifetime_s", self.lifetime_s, LIFETIME_S)?;
-        for (lane, weight) in
-            [("urgent", self.lane_weights.urgent), ("normal", self.lane_weights.normal), ("bulk", self.lane_weights.bulk)]
-        {
+        for (lane, weight) in [
+            ("urgent", self.lane_weights.urgent),
+            ("normal", self.lane_weights.normal),
+            ("bulk", self.lane_weights.bulk),
+        ] {
             within(&format!("lane_weights.{lane}"), weight, (1, 1000))?;
         }
         for (name, kind) in &self.kinds {
@@ -325,8 +327,9 @@ mod tests {
 
     #[test]
     fn a_kind_changes_what_it_names_and_nothing_else() {
-        let policy = changed(r#""OPERATOR_BROADCAST": { "lane": "bulk" }"#, r#""OPERATOR_BROADCAST": { "tries_max": 2 }"#)
-            .expect("sound");
+        let policy =
+            changed(r#""OPERATOR_BROADCAST": { "lane": "bulk" }"#, r#""OPERATOR_BROADCAST": { "tries_max": 2 }"#)
+                .expect("sound");
         let terms = policy.terms(Some(Kind::OperatorBroadcast));
         assert_eq!(terms.retry, RetryPolicy { tries_max: 2, ..RetryPolicy::default() });
         assert_eq!(terms.lane, Lane::Normal);
