@@ -211,7 +211,8 @@ fn passes(error: &StoreError) -> bool {
 /// Logs when the queue can't be worked on, and when it can again, but not each turn in between.
 fn log_change(away: &mut bool, error: Option<&StoreError>) {
     match error {
-        Some(error) if !*away => tracing::warn!(%error, "the queue can't be worked on for now"),
+        Some(error) if !*away && passes(error) => tracing::warn!(%error, "the queue can't be worked on for now"),
+        Some(error) if !*away => tracing::error!(%error, "the queue can't be worked on"),
         None if *away => tracing::info!("the queue is worked on again"),
         _ => {}
     }

@@ -209,7 +209,7 @@ fn by_lane<'a>(rows: impl Iterator<Item = &'a Waiting>) -> [u32; LANES] {
 async fn count_due(connection: &mut AsyncPgConnection, limit: u32) -> QueryResult<(DateTime<Utc>, [u32; LANES])> {
     let rows: Vec<Waiting> = sql_query(
         "SELECT '' AS gate, l.lane, now() AS now, (SELECT count(*) FROM (
-                    SELECT FROM deliveries d WHERE d.lane = l.lane AND d.due_time <= now() LIMIT $2) AS some) AS waiting
+                    SELECT FROM deliveries d WHERE d.lane = l.lane AND d.due_time <= now() LIMIT $2) AS found) AS waiting
            FROM unnest($1) AS l (lane)",
     )
     .bind::<Array<SmallInt>, _>(lanes())
@@ -222,7 +222,7 @@ async fn count_due(connection: &mut AsyncPgConnection, limit: u32) -> QueryResul
 async fn count_parked(connection: &mut AsyncPgConnection, rooms: &[(&str, u32)]) -> QueryResult<Vec<Waiting>> {
     sql_query(
         "SELECT g.gate, l.lane, now() AS now, (SELECT count(*) FROM (
-                    SELECT FROM deliveries d WHERE d.parked_on = g.gate AND d.lane = l.lane LIMIT g.room) AS some) AS waiting
+                    SELECT FROM deliveries d WHERE d.parked_on = g.gate AND d.lane = l.lane LIMIT g.room) AS found) AS waiting
            FROM unnest($1, $2) AS g (gate, room), unnest($3) AS l (lane)",
     )
     .bind::<Array<Text>, _>(rooms.iter().map(|(gate, _)| *gate).collect::<Vec<_>>())
