@@ -3,6 +3,7 @@
 mod chain;
 mod concurrency;
 mod delivery;
+mod delivery_storm;
 mod edge;
 mod guards;
 mod harness;
