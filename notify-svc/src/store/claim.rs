@@ -18,7 +18,7 @@ use notify_domain::{
     admission::Admission,
     channel::Channel,
     delivery::{LEASE_LOST, Outcome, Step},
-    gate::{Gate, GateKey, keys},
+    gate::{Gate, GateKey, Scope, keys},
     lane::{LANES, Lane, share},
     policy::Policy,
     state::{DeliveryState, OutcomeClass},
@@ -343,12 +343,15 @@ async fn admit(
     let due: Vec<(Due, Vec<GateKey>)> =
         due.into_iter().map(|due| (due.gates(), due)).map(|(keys, due)| (due, keys)).collect();
     let all = || due.iter().flat_map(|(_, keys)| keys);
-    let limited: BTreeSet<&str> =
-        all().filter(|key| terms.policy.rate(key).is_some()).map(|key| key.name.as_str()).collect();
+    let crowded = crowded(terms, all());
+    let noted: BTreeSet<&str> = all()
+        .filter(|key| terms.policy.rate(key).is_some() || crowded.contains(key.name.as_str()))
+        .map(|key| key.name.as_str())
+        .collect();
     let names: BTreeSet<&str> = all().map(|key| key.name.as_str()).chain(open.keys().map(String::as_str)).collect();
-    let limited: Vec<&str> = limited.into_iter().collect();
+    let noted: Vec<&str> = noted.into_iter().collect();
     let names: Vec<&str> = names.into_iter().collect();
-    let gates = gates::lock(connection, &limited, &names).await?;
+    let gates = gates::lock(connection, &noted, &names).await?;
 
     let mut admission = terms.admission(now, gates);
     let mut claim = Claim::default();
@@ -368,6 +371,16 @@ async fn admit(
     gates::save(connection, &admission.changes().collect::<Vec<_>>()).await?;
     gates::settle_waiting(connection, &open.keys().map(String::as_str).collect::<Vec<_>>()).await?;
     Ok(claim)
+}
+
+/// Domains for which there are more deliveries than workers: some will be parked on them.
+fn crowded<'a>(terms: Terms<'_>, keys: impl Iterator<Item = &'a GateKey>) -> BTreeSet<&'a str> {
+    let mut sends: BTreeMap<&str, u32> = BTreeMap::new();
+    for key in keys.filter(|key| key.scope == Scope::Domain) {
+        let in_flight = || terms.in_flight.get(&key.name).copied().unwrap_or_default();
+        *sends.entry(&key.name).or_insert_with(in_flight) += 1;
+    }
+    sends.into_iter().filter(|(_, count)| *count > terms.in_flight_max).map(|(name, _)| name).collect()
 }
 
 async fn lease(connection: &mut AsyncPgConnection, terms: Terms<'_>, due: &mut [Due]) -> QueryResult<()> {
