@@ -116,6 +116,15 @@ pub(crate) struct Claim {
     pub(crate) settled: Vec<(Due, Step)>,
     /// Held by a gate from now on.
     parked: Vec<(Due, GateKey)>,
+    /// Left as they were, for want of workers.
+    left: usize,
+}
+
+impl Claim {
+    /// Whether more of what was looked at is held by gates than not.
+    pub(crate) fn is_held_up(&self) -> bool {
+        self.parked.len() > self.leased.len() + self.settled.len() + self.left
+    }
 }
 
 /// Who claims, how much, and on what terms.
@@ -123,6 +132,8 @@ pub(crate) struct Claim {
 pub(crate) struct Terms<'a> {
     pub(crate) owner: &'a str,
     pub(crate) limit: u32,
+    /// How many to look at for that: more than the limit when gates hold up many, so that those are soon out of the way.
+    pub(crate) look: u32,
     pub(crate) lease: Duration,
     pub(crate) policy: &'a Policy,
     /// Sends in flight here by domain gate, and how many there may be.
@@ -167,11 +178,11 @@ async fn take(
     terms: Terms<'_>,
     open: &BTreeMap<String, Gate>,
 ) -> QueryResult<Vec<Due>> {
-    let (now, due_count) = count_due(connection, terms.limit).await?;
+    let (now, due_count) = count_due(connection, terms.look).await?;
     let someone_is_due = due_count.iter().any(|count| *count > 0);
-    let for_parked = if someone_is_due { terms.limit.div_ceil(2) } else { terms.limit };
+    let for_parked = if someone_is_due { terms.look.div_ceil(2) } else { terms.look };
     let mut taken = take_parked(connection, terms, for_parked, now, open).await?;
-    let left = terms.limit.saturating_sub(u32::try_from(taken.len()).unwrap_or(u32::MAX));
+    let left = terms.look.saturating_sub(u32::try_from(taken.len()).unwrap_or(u32::MAX));
     if someone_is_due && left > 0 {
         let shares = share(left, due_count, terms.policy.lane_weights(), terms.random);
         taken.extend(take_due(connection, shares).await?);
@@ -353,11 +364,16 @@ async fn admit(
     let names: Vec<&str> = names.into_iter().collect();
     let gates = gates::lock(connection, &noted, &names).await?;
 
+    let limit = usize::try_from(terms.limit).unwrap_or(usize::MAX);
     let mut admission = terms.admission(now, gates);
     let mut claim = Claim::default();
     for (delivery, keys) in due {
         match decide(&delivery) {
             Some(step) => claim.settled.push((delivery, step)),
+            None if claim.leased.len() >= limit => match admission.hold(&keys) {
+                Some(gate) => claim.parked.push((delivery, gate)),
+                None => claim.left += 1,
+            },
             None => match admission.admit(&keys) {
                 Ok(()) => claim.leased.push(delivery),
                 Err(gate) => claim.parked.push((delivery, gate)),

@@ -15,7 +15,8 @@ async fn a_recipient_far_over_its_limit_holds_nobody_up() {
     let flood = scaled(1_000);
     let rate = Rate { sends: 5, per_ms: 1000, burst: 5 };
     let sink = Sink::start().await;
-    let storm = Storm::within(&policy(&[("/limits/webhook/recipient", rate.json())]), 8).await;
+    let policy = policy(&[("/limits/webhook/recipient", rate.json()), ("/in_flight_percent", json!(100))]);
+    let storm = Storm::within(&policy, 8).await;
     let flooded = sink.url("/flooded");
     storm.publish(&(0..flood).map(|_| to("flooded", &flooded)).collect::<Vec<_>>()).await;
     let begin = Instant::now();
