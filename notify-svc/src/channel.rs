@@ -68,6 +68,12 @@ impl Senders {
         Ok(Self(senders))
     }
 
+    /// Those that a test wants.
+    #[cfg(test)]
+    pub(crate) fn of(senders: Vec<Box<dyn Sender>>) -> Self {
+        Self(senders)
+    }
+
     /// Which they are.
     pub(crate) fn channels(&self) -> Channels {
         self.0.iter().map(|sender| sender.channel()).collect()

@@ -125,3 +125,7 @@ impl Flight {
 fn cut_short(delivery: Due, reason: &'static str) -> Finished {
     Finished { delivery, outcome: Outcome::new(OutcomeClass::Ambiguous, reason) }
 }
+
+#[cfg(test)]
+#[path = "flight_tests.rs"]
+mod tests;
