@@ -9,8 +9,9 @@ use p2phub_tests::{
 };
 use serde_json::json;
 
-use super::{Storm, arrivals, crowd, policy, scaled};
+use super::{Storm, arrivals, crowd, policy};
 
+const COUNT: usize = 300;
 const WORKERS: u16 = 16;
 const CAP: usize = 4;
 /// How long each answer takes, so that requests closer together than this are open at once.
@@ -32,7 +33,6 @@ fn most_at_once(received: &[Received]) -> usize {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_provider_that_was_away_gets_everything_without_a_herd() {
-    let count = scaled(300);
     let policy = policy(&[(
         "/breaker",
         json!({ "failures": 10, "failing_ms": 4000, "pause_ms": 1000, "pause_max_ms": PAUSE.as_millis() }),
@@ -42,7 +42,7 @@ async fn a_provider_that_was_away_gets_everything_without_a_herd() {
     busy.otherwise(Reply::status(503).header("connection", "close").after(ANSWER));
     let storm = Storm::within(&policy, WORKERS).await;
     let begin = Instant::now();
-    storm.publish(&crowd("r", &busy, count, count)).await;
+    storm.publish(&crowd("r", &busy, COUNT, COUNT)).await;
     let tripped = "gates WHERE gate LIKE 'domain/webhook/%' AND tripped";
     wait::until("the breaker to trip", async || (storm.count(tripped).await == 1).then_some(())).await;
     let after = Instant::now();
@@ -63,12 +63,12 @@ async fn a_provider_that_was_away_gets_everything_without_a_herd() {
     let back = Sink::start_at(address).await;
     back.otherwise(Reply::status(200).after(ANSWER));
     let begin = Instant::now();
-    storm.delivered(count).await;
+    storm.delivered(COUNT).await;
     let took = begin.elapsed();
     println!("{probes} and {refused} probes; all delivered {took:?} after the return");
     assert!(took < BOUND, "{took:?}");
     let received = back.received();
     assert!(most_at_once(&received) <= CAP, "{} at once after", most_at_once(&received));
-    assert_eq!((arrivals(&[&back]).len(), received.len()), (count, count), "each came once");
+    assert_eq!((arrivals(&[&back]).len(), received.len()), (COUNT, COUNT), "each came once");
     storm.finish().await;
 }
