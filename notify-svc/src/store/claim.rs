@@ -389,14 +389,19 @@ async fn admit(
     Ok(claim)
 }
 
-/// Domains for which there are more deliveries than workers: some will be parked on them.
+/// Domains for which there are more deliveries than workers may take: some will be parked on them.
 fn crowded<'a>(terms: Terms<'_>, keys: impl Iterator<Item = &'a GateKey>) -> BTreeSet<&'a str> {
     let mut sends: BTreeMap<&str, u32> = BTreeMap::new();
     for key in keys.filter(|key| key.scope == Scope::Domain) {
         let in_flight = || terms.in_flight.get(&key.name).copied().unwrap_or_default();
         *sends.entry(&key.name).or_insert_with(in_flight) += 1;
     }
-    sends.into_iter().filter(|(_, count)| *count > terms.in_flight_max).map(|(name, _)| name).collect()
+    let fill_up = |name: &str| {
+        let room = terms.in_flight_max.saturating_sub(terms.in_flight.get(name).copied().unwrap_or_default());
+        room < terms.limit
+    };
+    let crowded = sends.into_iter().filter(|(name, count)| *count > terms.in_flight_max && fill_up(name));
+    crowded.map(|(name, _)| name).collect()
 }
 
 async fn lease(connection: &mut AsyncPgConnection, terms: Terms<'_>, due: &mut [Due]) -> QueryResult<()> {

@@ -95,8 +95,6 @@ impl Storm {
 #[tokio::test(flavor = "multi_thread")]
 async fn twenty_workers_in_four_processes_lose_nothing_double_nothing_and_keep_every_limit() {
     const RECIPIENTS: usize = 100;
-    /// The limits alone take one and a half seconds; the rest is for a busy machine.
-    const BOUND: Duration = Duration::from_secs(45);
     const EACH: usize = 40;
     let count = EACH * RECIPIENTS;
     let rate = Rate { sends: 20, per_ms: 1000, burst: 10 };
@@ -104,14 +102,12 @@ async fn twenty_workers_in_four_processes_lose_nothing_double_nothing_and_keep_e
     let sink = Sink::start().await;
     let (storm, others) = Storm::four(&policy, 5).await;
     let begin = Instant::now();
-    // One recipient after the other: four times as many at once as may pass.
-    let mut requests = crowd("r", &sink, RECIPIENTS, count);
-    requests.sort_by(|one, other| one.recipient_id.cmp(&other.recipient_id));
-    storm.publish(&requests).await;
+    // Ten recipients after the other: of each four times as many at once as may pass.
+    let tens = (0..RECIPIENTS / 10).flat_map(|ten| crowd(&format!("r-{ten}"), &sink, 10, EACH * 10));
+    storm.publish(&tens.collect::<Vec<_>>()).await;
     storm.delivered(count).await;
-    let took = begin.elapsed();
-    println!("{count} in {took:?}");
-    assert!(took < BOUND, "{took:?}");
+    // The limits alone take one and a half seconds; the rest of what `delivered` allows is for a busy machine.
+    println!("{count} in {:?}", begin.elapsed());
     assert_each_came_once(&[&sink], count);
     assert_eq!(storm.count("attempts").await, count, "one attempt each");
     assert_limits_kept(&storm, &sink, Some(rate), None).await;
