@@ -49,4 +49,12 @@ impl Kind {
             Self::OperatorBroadcast => &["text"],
         }
     }
+
+    /// The arguments that it may bring besides; one that did not come counts as empty.
+    pub const fn optional_arguments(self) -> &'static [&'static str] {
+        match self {
+            Self::OperatorBroadcast => &["subject", "button_label", "button_url"],
+            _ => &[],
+        }
+    }
 }

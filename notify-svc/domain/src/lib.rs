@@ -19,3 +19,4 @@ pub mod event;
 pub mod kind;
 pub mod retry;
 pub mod state;
+pub mod text;
