@@ -1,8 +1,9 @@
 //! The notifications API: thin handlers that check, ask the store and convert.
 
 mod page;
+mod preview;
 
-use std::pin::Pin;
+use std::{pin::Pin, sync::Arc};
 
 use notify_domain::event::RECIPIENT_BYTES_MAX;
 use p2phub_proto::notify::v1::{
@@ -20,17 +21,19 @@ use uuid::Uuid;
 use crate::{
     convert, status,
     store::notifications::{self, Filter},
+    template::Templates,
 };
 
 /// The notification service.
 #[derive(Clone)]
 pub(crate) struct NotificationApi {
     pool: Pool,
+    templates: Arc<Templates>,
 }
 
 impl NotificationApi {
-    pub(crate) fn new(pool: Pool) -> Self {
-        Self { pool }
+    pub(crate) fn new(pool: Pool, templates: Arc<Templates>) -> Self {
+        Self { pool, templates }
     }
 }
 
@@ -129,9 +132,9 @@ impl NotificationService for NotificationApi {
 
     async fn render_preview(
         &self,
-        _: Request<wire::RenderPreviewRequest>,
+        request: Request<wire::RenderPreviewRequest>,
     ) -> Result<Response<wire::RenderPreviewResponse>, Status> {
-        Err(not_built("RenderPreview"))
+        preview::render(&self.templates, request.into_inner()).map(Response::new).map_err(status::of)
     }
 }
 

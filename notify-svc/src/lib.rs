@@ -69,7 +69,7 @@ pub async fn start(config: Config, shutdown: CancellationToken) -> anyhow::Resul
     database.check("NOTIFY_DATABASE_URL", "NOTIFY_MIGRATION_URL")?;
     let policy = Arc::new(config.policy()?);
     let senders = Arc::new(Senders::build(&config)?);
-    let templates = Arc::new(Templates::load()?);
+    let templates = Arc::new(Templates::load(config.app_url.as_deref())?);
     let pool = database::pool(&database, "notify-svc")?;
     database::migrate(&database, MIGRATIONS).await.context("the database can't be migrated")?;
     let key = signing_keys::key(&mut database::connect(&pool).await?, "unsubscribe").await?;
@@ -83,7 +83,7 @@ pub async fn start(config: Config, shutdown: CancellationToken) -> anyhow::Resul
     let rules = Rules { channels: senders.channels(), policy: Arc::clone(&policy) };
     let ingest = ingest::IngestService::new(writers.clone(), rules, Arc::clone(&queued), stop.clone());
     tokio::spawn(retention::run(pool.clone(), policy.retention(), stop.clone()));
-    let server = serve(&config, ingest, pool, stop.clone()).await?;
+    let server = serve(&config, ingest, Arc::clone(&templates), pool, stop.clone()).await?;
     let dispatcher = Dispatcher {
         pool: writers,
         senders,
@@ -103,13 +103,14 @@ pub async fn start(config: Config, shutdown: CancellationToken) -> anyhow::Resul
 async fn serve(
     config: &Config,
     ingest: ingest::IngestService,
+    templates: Arc<Templates>,
     pool: Pool,
     stop: CancellationToken,
 ) -> anyhow::Result<Running> {
     let ingest = NotificationIngestServiceServer::new(ingest)
         .max_decoding_message_size(MAX_REQUEST_BYTES)
         .max_encoding_message_size(MAX_RESPONSE_BYTES);
-    let api = NotificationServiceServer::new(api::NotificationApi::new(pool.clone()))
+    let api = NotificationServiceServer::new(api::NotificationApi::new(pool.clone(), templates))
         .max_decoding_message_size(MAX_REQUEST_BYTES)
         .max_encoding_message_size(MAX_RESPONSE_BYTES);
     GrpcServer::new(status::ERROR_DOMAIN, &SERVICE_NAMES)

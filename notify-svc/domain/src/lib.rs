@@ -24,3 +24,4 @@ pub mod policy;
 pub mod preference;
 pub mod retry;
 pub mod state;
+pub mod text;
