@@ -117,7 +117,7 @@ async fn a_long_text_is_cut_on_a_character_to_what_telegram_takes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_group_that_became_a_supergroup_is_on_record_as_moved() {
+async fn a_group_that_became_a_supergroup_is_followed_there_for_good() {
     let mut desk = Desk::open_with(with_buttons).await;
     let moved = json!({
         "ok": false,
@@ -130,6 +130,11 @@ async fn a_group_that_became_a_supergroup_is_on_record_as_moved() {
     let notification = desk.settled(&event).await;
     let first = &notification.deliveries[0].attempts[0];
     assert_eq!((first.outcome(), first.reason.as_str()), (AttemptOutcome::Address, "TELEGRAM_CHAT_MIGRATED"));
+    assert_eq!(notification.deliveries[0].attempts[1].outcome(), AttemptOutcome::Delivered);
+    let event = desk.ask(says(&[("text", "Hi")], contact("telegram", "-100"))).await;
+    assert_eq!(story(&desk.settled(&event).await), [delivered("telegram")], "the old address is not tried again");
+    let chats: Vec<_> = desk.telegram.received().iter().map(|request| request.json()["chat_id"].clone()).collect();
+    assert_eq!(chats, ["-100", "-1001234567890", "-1001234567890"]);
     desk.close().await;
 }
 
