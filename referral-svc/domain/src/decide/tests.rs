@@ -156,7 +156,7 @@ impl World {
 
     fn take(&mut self, command: &Command) -> Decision {
         let mut ids = IdSource::new(self.now, {
-            let mut random = self.codes + self.payments.len() as u64;
+            let mut random = self.codes + (self.payments.len() + self.broadcasts.len()) as u64;
             move || {
                 random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
                 random
