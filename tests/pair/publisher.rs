@@ -152,7 +152,8 @@ async fn what_a_broadcast_tells_waits_behind_everything_else() {
     let mut stream = timeout(wait::LIMIT, streams.recv()).await.expect("a stream in time").expect("a stream");
     stream.opened().await;
     fill_outbox(&pair, 5).await;
-    pair.referral_sql(Role::Superuser).await.batch_execute("UPDATE outbox SET bulk = true").await.expect("an update");
+    let older = "UPDATE outbox SET bulk = true, event_id = overlay(event_id::text PLACING '00000000' FROM 1)::uuid";
+    pair.referral_sql(Role::Superuser).await.batch_execute(older).await.expect("an update");
     let bulk = in_outbox(&pair).await;
     let mut clients = pair.clients.clone();
     clients.chain("chain", 2).await;
