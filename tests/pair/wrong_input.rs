@@ -84,6 +84,7 @@ impl World {
             "transaction_id" => self.transaction_id.clone(),
             "referral_code" => self.referral_code.clone(),
             "external_id" | "external_ref" => format!("x:{}", Uuid::new_v4()),
+            "ancestor_id" => self.partner_id.clone(),
             "broadcast_id" => Uuid::new_v4().to_string(),
             "button_url" => "https://example.org/".to_owned(),
             "asset" => ASSET.to_owned(),
