@@ -8,7 +8,7 @@ use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 use chrono::{DateTime, Utc};
 use futures_util::FutureExt;
 use referral_domain::{
-    broadcast::{Broadcast, Ending, Step},
+    broadcast::{Broadcast, BroadcastState, Ending, Step},
     id::IdSource,
 };
 use service::{
@@ -104,7 +104,7 @@ impl Broadcaster {
 /// One step of a broadcast whose row is locked.
 async fn step(transaction: &mut Transaction, broadcast: Broadcast, now: DateTime<Utc>) -> Result<()> {
     if broadcast.is_overdue(now) {
-        return broadcasts::update(transaction, &[&broadcast.ended(Ending::Expired, now)]).await;
+        return write(transaction, &broadcast.ended(Ending::Expired, now)).await;
     }
     let mut recipients = broadcasts::recipients(transaction, &broadcast, now).await?;
     let is_full = recipients.len() >= usize::try_from(broadcast.step_max()).unwrap_or(usize::MAX);
@@ -124,5 +124,14 @@ async fn step(transaction: &mut Transaction, broadcast: Broadcast, now: DateTime
         outbox::insert_bulk(transaction, &OutboxEvent { event_id, create_time: now, traceparent, event }).await?;
     }
     let done = Step { recipients: u32::try_from(taken).unwrap_or(u32::MAX), looked_at, exhausted };
-    broadcasts::update(transaction, &[&broadcast.after(done, now)]).await
+    write(transaction, &broadcast.after(done, now)).await
+}
+
+async fn write(transaction: &mut Transaction, broadcast: &Broadcast) -> Result<()> {
+    broadcasts::update(transaction, &[broadcast]).await?;
+    if broadcast.state() != BroadcastState::Running {
+        let (matched, published) = (broadcast.asked.matched, broadcast.published);
+        tracing::info!(state = broadcast.state().name(), matched, published, "a broadcast ends");
+    }
+    Ok(())
 }
