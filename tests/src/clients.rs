@@ -8,9 +8,9 @@ use p2phub_proto::{
         notification_service_client::NotificationServiceClient,
     },
     referral::v1::{
-        audit_service_client::AuditServiceClient, leaderboard_service_client::LeaderboardServiceClient,
-        ledger_service_client::LedgerServiceClient, partner_service_client::PartnerServiceClient,
-        payment_service_client::PaymentServiceClient,
+        audit_service_client::AuditServiceClient, broadcast_service_client::BroadcastServiceClient,
+        leaderboard_service_client::LeaderboardServiceClient, ledger_service_client::LedgerServiceClient,
+        partner_service_client::PartnerServiceClient, payment_service_client::PaymentServiceClient,
     },
 };
 use tonic::transport::{Channel, Endpoint};
@@ -24,6 +24,7 @@ pub struct Clients {
     pub ledger: LedgerServiceClient<Channel>,
     pub leaderboard: LeaderboardServiceClient<Channel>,
     pub audit: AuditServiceClient<Channel>,
+    pub broadcasts: BroadcastServiceClient<Channel>,
     pub ingest: NotificationIngestServiceClient<Channel>,
     pub notifications: NotificationServiceClient<Channel>,
 }
@@ -36,7 +37,8 @@ impl Clients {
             payments: PaymentServiceClient::new(referral.clone()),
             ledger: LedgerServiceClient::new(referral.clone()),
             leaderboard: LeaderboardServiceClient::new(referral.clone()),
-            audit: AuditServiceClient::new(referral),
+            audit: AuditServiceClient::new(referral.clone()),
+            broadcasts: BroadcastServiceClient::new(referral),
             ingest: NotificationIngestServiceClient::new(notify.clone()),
             notifications: NotificationServiceClient::new(notify),
         }

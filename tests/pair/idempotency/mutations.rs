@@ -4,11 +4,11 @@ use std::net::SocketAddr;
 
 use http::uri::PathAndQuery;
 use p2phub_proto::referral::v1::{
-    AttachReferrerRequest, ConfirmPaymentRequest, CreatePaymentRequest, Product, RejectPaymentRequest,
-    SubmitPaymentRequest, UpdatePartnerRequest,
+    AttachReferrerRequest, BroadcastFilter, CancelBroadcastRequest, ConfirmPaymentRequest, CreateBroadcastRequest,
+    CreatePaymentRequest, Product, RejectPaymentRequest, SubmitPaymentRequest, UpdatePartnerRequest,
 };
 use p2phub_tests::{
-    builders::registration,
+    builders::{registration, request_id},
     clients::{Clients, channel},
     raw::Bytes,
 };
@@ -73,6 +73,26 @@ pub(super) async fn mutations(clients: &mut Clients) -> Vec<Mutation> {
         reason: reason.to_owned(),
         ..Default::default()
     };
+    let broadcast = |text: &str| CreateBroadcastRequest {
+        filter: Some(BroadcastFilter { all: true, ..Default::default() }),
+        text: text.to_owned(),
+        // One after the other: it is still running when it is to be cancelled.
+        recipients_per_second: 1,
+        ..Default::default()
+    };
+    let crowd = (0..60).map(|number| {
+        let mut clients = clients.clone();
+        async move { clients.register(&format!("mutated-crowd-{number}"), "").await }
+    });
+    futures_util::future::join_all(crowd).await;
+    let begun = CreateBroadcastRequest { request_id: request_id(), ..broadcast("Hello") };
+    let begun = clients.broadcasts.create_broadcast(begun).await.expect("a broadcast").into_inner().broadcast;
+    let broadcast_id = begun.expect("a broadcast").broadcast_id;
+    let cancelled = |reason: &str| CancelBroadcastRequest {
+        broadcast_id: broadcast_id.clone(),
+        reason: reason.to_owned(),
+        ..Default::default()
+    };
     vec![
         Mutation::new("PartnerService/RegisterPartner", &registered("new"), &registered("newer")),
         Mutation::new("PartnerService/AttachReferrer", &attached(&root), &attached(buyer)),
@@ -81,6 +101,8 @@ pub(super) async fn mutations(clients: &mut Clients) -> Vec<Mutation> {
         Mutation::new("PaymentService/SubmitPayment", &submitted("handed-in"), &submitted("other")),
         Mutation::new("PaymentService/ConfirmPayment", &confirmed("money"), &confirmed("other")),
         Mutation::new("PaymentService/RejectPayment", &rejected("no money came"), &rejected("other")),
+        Mutation::new("BroadcastService/CreateBroadcast", &broadcast("Hello"), &broadcast("Bye")),
+        Mutation::new("BroadcastService/CancelBroadcast", &cancelled("a wrong date"), &cancelled("other")),
     ]
 }
 
