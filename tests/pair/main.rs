@@ -2,6 +2,7 @@
 
 mod chain;
 mod concurrency;
+mod conformance;
 mod delivery;
 mod edge;
 mod guards;
