@@ -1,5 +1,6 @@
 //! The ways out: one sender per channel, behind one small trait.
 
+mod email;
 mod http;
 mod log;
 mod slack;
@@ -63,8 +64,11 @@ impl Senders {
         if token.is_some() {
             senders.push(Box::new(telegram));
         }
-        if let Some(secret) = &config.webhook_signing_secret {
-            senders.push(Box::new(webhook::WebhookSender::new(client.clone(), secret)?));
+        if let Some(webhook) = webhook::WebhookSender::new(config)? {
+            senders.push(Box::new(webhook));
+        }
+        if let Some(email) = email::EmailSender::new(config)? {
+            senders.push(Box::new(email));
         }
         if let Some(url) = &config.slack_api_url {
             senders.push(Box::new(slack::SlackSender::new(client, url)?));

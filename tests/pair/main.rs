@@ -3,6 +3,7 @@
 mod broadcast;
 mod chain;
 mod concurrency;
+mod conformance;
 mod delivery;
 mod edge;
 mod guards;

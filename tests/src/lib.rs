@@ -13,4 +13,5 @@ pub mod proxy;
 pub mod raw;
 pub mod refusal;
 pub mod sink;
+pub mod smtp;
 pub mod wait;
