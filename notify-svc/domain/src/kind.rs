@@ -49,4 +49,9 @@ impl Kind {
             Self::OperatorBroadcast => &["text"],
         }
     }
+
+    /// Whether it is about the recipient's money: those can't be muted, and no quiet hours hold them up.
+    pub const fn is_money(self) -> bool {
+        matches!(self, Self::CommissionReceived | Self::CommissionReversed | Self::PaymentRejected | Self::PayoutState)
+    }
 }

@@ -17,5 +17,6 @@ pub mod channel;
 pub mod delivery;
 pub mod event;
 pub mod kind;
+pub mod preference;
 pub mod retry;
 pub mod state;
