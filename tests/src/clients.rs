@@ -5,7 +5,7 @@ use std::{net::SocketAddr, time::Duration};
 use p2phub_proto::{
     notify::v1::{
         notification_ingest_service_client::NotificationIngestServiceClient,
-        notification_service_client::NotificationServiceClient,
+        notification_service_client::NotificationServiceClient, operator_service_client::OperatorServiceClient,
     },
     referral::v1::{
         audit_service_client::AuditServiceClient, leaderboard_service_client::LeaderboardServiceClient,
@@ -26,6 +26,7 @@ pub struct Clients {
     pub audit: AuditServiceClient<Channel>,
     pub ingest: NotificationIngestServiceClient<Channel>,
     pub notifications: NotificationServiceClient<Channel>,
+    pub operators: OperatorServiceClient<Channel>,
 }
 
 impl Clients {
@@ -38,7 +39,8 @@ impl Clients {
             leaderboard: LeaderboardServiceClient::new(referral.clone()),
             audit: AuditServiceClient::new(referral),
             ingest: NotificationIngestServiceClient::new(notify.clone()),
-            notifications: NotificationServiceClient::new(notify),
+            notifications: NotificationServiceClient::new(notify.clone()),
+            operators: OperatorServiceClient::new(notify),
         }
     }
 }

@@ -19,8 +19,8 @@ pub(super) fn filter(prefix: &str, given: &NotificationFilter) -> Result<Filter,
         start_time: fields::time(&name("start_time"), given.start_time.as_ref())?,
         end_time: fields::time(&name("end_time"), given.end_time.as_ref())?,
     };
-    if filter.start_time.zip(filter.end_time).is_some_and(|(start, end)| start >= end) {
-        return Err(Failure::violation(name("end_time"), "must be after start_time"));
+    if filter.start_time.zip(filter.end_time).is_some_and(|(start, end)| start > end) {
+        return Err(Failure::violation(name("end_time"), "must not be before start_time"));
     }
     Ok(filter)
 }
@@ -77,7 +77,7 @@ mod tests {
             ("channel", NotificationFilter { channel: "pigeon".to_owned(), ..empty() }),
             ("start_time", NotificationFilter { start_time: at(0, -1), ..empty() }),
             ("end_time", NotificationFilter { end_time: at(i64::MAX, 0), ..empty() }),
-            ("end_time", NotificationFilter { start_time: at(7, 0), end_time: at(7, 0), ..empty() }),
+            ("end_time", NotificationFilter { start_time: at(7, 1), end_time: at(7, 0), ..empty() }),
         ];
         for (field, given) in bad {
             let failure = filter("filter.", &given).expect_err(field);

@@ -43,8 +43,8 @@ impl NotificationApi {
         request: &wire::RedriveNotificationsRequest,
     ) -> Result<wire::RedriveNotificationsResponse, Failure> {
         fields::uuid("request_id", &request.request_id)?;
-        let filter = wanted(request)?;
         per_second(request)?;
+        let filter = wanted(request)?;
         let matched = self.read(async |connection| redrive::count(connection, &filter).await).await?;
         Ok(wire::RedriveNotificationsResponse { matched, job: None })
     }
@@ -74,9 +74,9 @@ fn per_second(request: &wire::RedriveNotificationsRequest) -> Result<i32, Failur
 impl Redrive {
     fn check(request: &wire::RedriveNotificationsRequest) -> Result<Self, Failure> {
         Ok(Self {
-            filter: wanted(request)?,
             per_second: per_second(request)?,
             reason: fields::reason("reason", &request.reason)?,
+            filter: wanted(request)?,
         })
     }
 }
