@@ -1,6 +1,7 @@
 //! What operators and recipients can do: each mutation once and on record, jobs that outlive their instances, the watch feed.
 
 mod actions;
+mod commit;
 mod lists;
 mod once;
 mod redrive;

@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 use p2phub_proto::notify::v1::{
     CancelJobRequest, CountNotificationsRequest, DeliveryState, GetJobRequest, Job, JobState, ListAuditEventsRequest,
-    ListJobsRequest, NotificationFilter, NotificationState, RedriveNotificationsRequest, RedriveNotificationsResponse,
+    ListJobsRequest, Notification, NotificationFilter, NotificationState, RedriveNotificationsRequest,
+    RedriveNotificationsResponse,
 };
 use p2phub_tests::{
     builders::request_id,
@@ -118,7 +119,8 @@ async fn what_is_queued_again_gets_a_new_delivery_and_the_job_is_on_record() {
     let states: Vec<_> = alive.deliveries.iter().map(|one| (one.channel.as_str(), one.state())).collect();
     assert_eq!(states, [("webhook", DeliveryState::Failed), ("webhook", DeliveryState::Delivered)]);
     assert_eq!(alive.deliveries[0], dead.deliveries[0], "history stays");
-    assert!(alive.expire_time.map(|time| time.seconds) > dead.expire_time.map(|time| time.seconds));
+    let expires = |one: &Notification| one.expire_time.map(|time| (time.seconds, time.nanos));
+    assert!(expires(&alive) > expires(&dead), "its time is over before it can be sent");
     let record =
         audit(&desk.pair, ListAuditEventsRequest { subject_id: job.job_id.clone(), ..Default::default() }).await;
     assert!(record.iter().all(|event| event.trace_id == job.trace_id && event.actor == "local"), "{record:?}");
