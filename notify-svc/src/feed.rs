@@ -236,3 +236,51 @@ async fn answered<T>(work: impl Future<Output = diesel::QueryResult<T>>) -> Resu
         Err(_) => Err("no answer".to_owned()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use chrono::DateTime;
+    use uuid::Uuid;
+
+    use super::*;
+
+    fn watch(behind_max: usize) -> (broadcast::Sender<Arc<Change>>, Watch) {
+        let (sender, changes) = broadcast::channel(behind_max);
+        let places = Arc::new(Semaphore::new(1));
+        let place = places.try_acquire_owned().expect("a place");
+        (sender, Watch { changes, _place: place })
+    }
+
+    fn change(attempt: i32) -> Arc<Change> {
+        Arc::new(Change {
+            notification_id: Uuid::nil(),
+            recipient_id: "ada".to_owned(),
+            kind: "LEVEL_UP".to_owned(),
+            channel: "email".to_owned(),
+            state: "SENDING".to_owned(),
+            reason: String::new(),
+            attempt,
+            trace_id: "0".repeat(32),
+            change_time: DateTime::UNIX_EPOCH,
+        })
+    }
+
+    #[tokio::test]
+    async fn a_watcher_that_lies_behind_is_sent_away() {
+        let (sender, mut watch) = watch(2);
+        for attempt in 1..=3 {
+            sender.send(change(attempt)).expect("a watcher");
+        }
+        let failure = watch.next().await.expect_err("a gap");
+        assert_eq!((failure.code, failure.reason.as_ref()), (Code::ResourceExhausted, "WATCHER_TOO_SLOW"));
+    }
+
+    #[tokio::test]
+    async fn what_was_told_before_the_connection_was_lost_is_still_handed_on() {
+        let (sender, mut watch) = watch(2);
+        sender.send(change(1)).expect("a watcher");
+        drop(sender);
+        assert_eq!(watch.next().await.expect("a change").attempt, 1);
+        assert_eq!(watch.next().await.expect_err("an end").code, Code::Unavailable);
+    }
+}
