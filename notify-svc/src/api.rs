@@ -12,6 +12,7 @@ mod once;
 mod operators;
 mod page;
 mod preferences;
+mod preview;
 mod read;
 mod redrive;
 mod watch;
@@ -30,7 +31,7 @@ use service::{database::Pool, error::Failure};
 use tokio::sync::Notify;
 use tonic::{Request, Response, Status};
 
-use crate::{feed::Feed, status, unsubscribe::UnsubscribeTokens};
+use crate::{feed::Feed, status, template::Templates, unsubscribe::UnsubscribeTokens};
 
 /// Both services.
 #[derive(Clone)]
@@ -38,6 +39,7 @@ pub(crate) struct NotificationApi {
     pub(crate) pool: Pool,
     /// Those that are on.
     pub(crate) channels: Channels,
+    pub(crate) templates: Arc<Templates>,
     pub(crate) unsubscribe: UnsubscribeTokens,
     pub(crate) feed: Feed,
     /// Told when there is a new job.
@@ -117,12 +119,8 @@ impl NotificationService for NotificationApi {
 
     async fn render_preview(
         &self,
-        _: Request<wire::RenderPreviewRequest>,
+        request: Request<wire::RenderPreviewRequest>,
     ) -> Result<Response<wire::RenderPreviewResponse>, Status> {
-        Err(not_built("RenderPreview"))
+        preview::render(&self.templates, request.into_inner()).map(Response::new).map_err(status::of)
     }
-}
-
-fn not_built(method: &str) -> Status {
-    status::of(Failure::unimplemented(method))
 }

@@ -1,9 +1,10 @@
 //! Configuration: environment variables (or flags), their defaults, and what is refused.
 
-use std::{fmt, net::SocketAddr, path::PathBuf};
+use std::{fmt, fs, net::SocketAddr, path::PathBuf};
 
 use anyhow::Context;
 use clap::{Parser, builder::NonEmptyStringValueParser};
+use notify_domain::policy::Policy;
 use service::{database::DatabaseConfig, telemetry};
 
 const LISTEN: &str = "127.0.0.1:50052";
@@ -139,6 +140,16 @@ impl Config {
             *value = value.take().filter(|path| !path.as_os_str().is_empty());
         }
         Ok(self)
+    }
+
+    /// The delivery policy: the file's, or the built-in one.
+    pub(crate) fn policy(&self) -> anyhow::Result<Policy> {
+        let Some(file) = &self.delivery_policy_file else {
+            return Ok(Policy::builtin());
+        };
+        let json = fs::read_to_string(file)
+            .with_context(|| format!("DELIVERY_POLICY_FILE: {} can't be read", file.display()))?;
+        Policy::parse(&json).with_context(|| format!("DELIVERY_POLICY_FILE: {} makes no sense", file.display()))
     }
 
     pub(crate) fn database(&self) -> anyhow::Result<DatabaseConfig> {

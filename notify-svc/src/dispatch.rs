@@ -1,18 +1,15 @@
 //! Notifications out: claim what is due → send, outside any transaction → settle where the lease still holds.
 //!
-//! One loop does all the database work, in an order that matters: what was sent is settled before anything more is claimed.
+//! One loop does all the database work, in an order that matters: leases of what is in flight are renewed first, and what was
+//! sent is settled before anything more is claimed.
 
 mod attempt;
 mod flight;
+mod judge;
 
 use std::{sync::Arc, time::Duration};
 
-use chrono::{DateTime, Utc};
-use notify_domain::{
-    delivery::{Standing, Step, after_try, before_try},
-    event::Contact,
-    retry::RetryPolicy,
-};
+use notify_domain::policy::Policy;
 use service::database::{self, Connection, Pool};
 use tokio::{
     sync::Notify,
@@ -23,18 +20,20 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     channel::Senders,
     store::{
-        StoreError, in_time,
-        queue::{self, Claim, Due, Terms},
+        StoreError,
+        claim::{self, Claim, Terms},
+        in_time, queue,
         settle::{self, Finished},
     },
     template::Templates,
     unsubscribe::UnsubscribeTokens,
 };
 use attempt::Attempts;
-use flight::Flight;
+use flight::{Flight, RENEW_AFTER};
+use judge::Judge;
 
-/// How long a worker holds a delivery: longer than a send may take, and short enough that a killed one's is taken over in
-/// half a minute.
+/// How long a worker holds a delivery unless it renews its lease: short enough that a killed one's is taken over in half a
+/// minute.
 const LEASE: Duration = Duration::from_secs(25);
 /// How often the queue is looked at when nothing tells that something is due.
 const POLL_INTERVAL: Duration = Duration::from_millis(500);
@@ -51,13 +50,13 @@ pub(crate) struct Dispatcher {
     pub(crate) senders: Arc<Senders>,
     pub(crate) templates: Arc<Templates>,
     pub(crate) unsubscribe: UnsubscribeTokens,
-    pub(crate) policy: RetryPolicy,
-    /// Told when something was queued by this process.
+    pub(crate) policy: Arc<Policy>,
+    /// Told when something was queued, by whichever instance.
     pub(crate) queued: Arc<Notify>,
     /// Names this process on its leases.
     pub(crate) owner: String,
     /// Sends at once.
-    pub(crate) workers: usize,
+    pub(crate) workers: u32,
 }
 
 impl Dispatcher {
@@ -68,83 +67,92 @@ impl Dispatcher {
             templates: Arc::clone(&self.templates),
             unsubscribe: self.unsubscribe.clone(),
         });
+        let judge = Judge { policy: Arc::clone(&self.policy), channels: self.senders.channels() };
         let mut flight = Flight::new(attempts);
         let mut ended = Vec::new();
         let mut away = false;
         while !stop.is_cancelled() {
             flight.collect(&mut ended);
-            let turn = in_time(self.turn(&mut flight, &mut ended)).await;
+            let turn = in_time(self.turn(&judge, &mut flight, &mut ended)).await;
             log_change(&mut away, turn.as_ref().err());
             let pause = turn.unwrap_or(POLL_INTERVAL);
             if let Some(first) = self.wait(&mut flight, pause, &stop).await {
                 ended.push(first);
             }
         }
-        self.drain(flight, ended).await;
+        self.drain(&judge, flight, ended).await;
     }
 
-    /// Settles what has ended, claims what fits, and says how long nothing else has to be done.
-    async fn turn(&self, flight: &mut Flight, ended: &mut Vec<Finished>) -> Result<Duration, StoreError> {
-        self.settle(ended).await?;
-        let free = self.workers.saturating_sub(flight.len());
-        if free == 0 {
-            return Ok(Duration::MAX);
+    /// Renews leases, settles what has ended, claims what fits, and says how long nothing else has to be done.
+    async fn turn(
+        &self,
+        judge: &Judge,
+        flight: &mut Flight,
+        ended: &mut Vec<Finished>,
+    ) -> Result<Duration, StoreError> {
+        self.renew(flight).await?;
+        self.settle(judge, ended).await?;
+        let in_flight = flight.by_domain();
+        let terms = Terms {
+            owner: &self.owner,
+            limit: self.workers.saturating_sub(u32::try_from(flight.len()).unwrap_or(u32::MAX)),
+            lease: LEASE,
+            policy: &self.policy,
+            in_flight: &in_flight,
+            in_flight_max: self.policy.in_flight_max(self.workers),
+            random: rand::random(),
+        };
+        if terms.limit == 0 {
+            return Ok(RENEW_AFTER);
         }
         let mut connection = database::connect(&self.pool).await?;
-        let claim = self.claim(&mut connection, free).await?;
+        let claim = claim(&mut connection, judge, terms).await?;
         for (due, step) in &claim.settled {
             attempt::log_step(due, step);
         }
         claim.leased.into_iter().for_each(|due| flight.launch(due));
-        let next = queue::next_due(&mut connection).await?;
+        let in_flight = flight.by_domain();
+        let next = queue::next_due(&mut connection, &Terms { in_flight: &in_flight, ..terms }.full()).await?;
         Ok(next.map_or(POLL_INTERVAL, |next| next.clamp(PAUSE_MIN, POLL_INTERVAL)))
     }
 
-    /// Claims what fits. When a delivery makes that fail, those before it are claimed one by one, and it is put off.
-    async fn claim(&self, connection: &mut Connection, free: usize) -> Result<Claim, StoreError> {
-        let limit = i64::try_from(free).unwrap_or(i64::MAX);
-        let terms = |limit| Terms { owner: &self.owner, limit, lease: LEASE };
-        match queue::claim(connection, terms(limit), |due| self.before(due)).await {
-            Err(error) if !passes(&error) => {}
-            claim => return claim,
+    /// A send whose lease is lost is cut short: another worker has it, or an operator has cancelled it.
+    async fn renew(&self, flight: &mut Flight) -> Result<(), StoreError> {
+        let held = flight.to_renew();
+        if held.is_empty() {
+            return Ok(());
         }
-        let claim = queue::claim(connection, terms(1), |due| self.before(due)).await;
-        if let Err(error) = &claim
-            && !passes(error)
-        {
-            let id = queue::put_off(connection, PUT_OFF).await?;
-            tracing::error!(%error, notification_id = ?id, "a delivery can't be claimed: put off");
-        }
-        claim
+        let mut connection = database::connect(&self.pool).await?;
+        let still_held = queue::renew(&mut connection, &held, LEASE).await?;
+        flight.renewed(&held, &still_held);
+        Ok(())
     }
 
     /// Waits for the end of a send, for something queued, for the pause's end, or for the stop.
     async fn wait(&self, flight: &mut Flight, pause: Duration, stop: &CancellationToken) -> Option<Finished> {
-        let has_room = flight.len() < self.workers;
+        let has_room = flight.len() < usize::try_from(self.workers).unwrap_or(usize::MAX);
         tokio::select! {
             biased;
             () = stop.cancelled() => None,
             finished = flight.next(), if flight.len() > 0 => finished,
             () = self.queued.notified(), if has_room => None,
-            () = sleep(pause), if pause < Duration::MAX => None,
+            () = sleep(pause) => None,
         }
     }
 
     /// Settles all of `ended`. While the database is away they stay; one that can't be settled is left to its lease's end.
-    async fn settle(&self, ended: &mut Vec<Finished>) -> Result<(), StoreError> {
+    async fn settle(&self, judge: &Judge, ended: &mut Vec<Finished>) -> Result<(), StoreError> {
         let mut size = ended.len();
         while !ended.is_empty() {
             size = size.min(ended.len());
             let mut connection = database::connect(&self.pool).await?;
-            let settled =
-                settle::settle(&mut connection, &ended[..size], |now, finished| self.after(now, finished)).await;
-            match settled {
+            let settled = settle::settle(&mut connection, &ended[..size], &self.policy, |now, finished| {
+                judge.after(now, finished)
+            });
+            match settled.await {
                 Ok(steps) => {
                     for (finished, step) in ended.drain(..size).zip(steps) {
                         attempt::log_settled(&finished, step.as_ref());
-                        if matches!(step, Some(Step::Fallback(..))) {
-                            self.queued.notify_one();
-                        }
                     }
                 }
                 Err(error) if passes(&error) => return Err(error),
@@ -159,33 +167,40 @@ impl Dispatcher {
         Ok(())
     }
 
-    fn before(&self, due: &Due) -> Option<Step> {
-        let contacts = contacts(due);
-        let is_on = self.senders.get(&due.channel).is_some();
-        before_try(due.now, &standing(due, &contacts, due.attempted), &self.policy, &self.senders.channels(), is_on)
-    }
-
-    fn after(&self, now: DateTime<Utc>, finished: &Finished) -> Step {
-        let contacts = contacts(&finished.delivery);
-        let standing = standing(&finished.delivery, &contacts, true);
-        let jitter = rand::random_range(0..=1000);
-        after_try(now, &finished.outcome, &standing, &self.policy, &self.senders.channels(), jitter)
-    }
-
     /// Sends in flight get a last while; those cut short are given back and don't count.
-    async fn drain(&self, mut flight: Flight, mut ended: Vec<Finished>) {
+    async fn drain(&self, judge: &Judge, mut flight: Flight, mut ended: Vec<Finished>) {
         let deadline = Instant::now() + DRAIN_TIMEOUT;
         while let Ok(Some(finished)) = timeout_at(deadline, flight.next()).await {
             ended.push(finished);
             // At once: this process may be killed before the last one ends. What fails here is tried again below.
-            let _ = timeout_at(deadline, self.settle(&mut ended)).await;
+            let _ = timeout_at(deadline, self.settle(judge, &mut ended)).await;
         }
         flight.abort(&mut ended).await;
         let left = ended.len();
-        if let Err(error) = in_time(self.settle(&mut ended)).await {
+        if let Err(error) = in_time(self.settle(judge, &mut ended)).await {
             tracing::warn!(%error, left, "not settled before the stop: others take over when the leases end");
         }
     }
+}
+
+/// Claims what fits. When a delivery makes that fail, those before it are claimed one by one, and it is put off.
+async fn claim(connection: &mut Connection, judge: &Judge, terms: Terms<'_>) -> Result<Claim, StoreError> {
+    match claim::claim(connection, terms, |due| judge.before(due), &mut Vec::new()).await {
+        Err(error) if !passes(&error) => {}
+        claim => return claim,
+    }
+    let mut picked = Vec::new();
+    let one = Terms { limit: 1, ..terms };
+    let claim = claim::claim(connection, one, |due| judge.before(due), &mut picked).await;
+    if let Err(error) = &claim
+        && !passes(error)
+    {
+        for (notification_id, position) in picked {
+            queue::put_off(connection, notification_id, position, PUT_OFF).await?;
+            tracing::error!(%error, %notification_id, "a delivery can't be claimed: put off");
+        }
+    }
+    claim
 }
 
 /// Whether the error is of the moment, rather than of the rows at hand.
@@ -196,24 +211,10 @@ fn passes(error: &StoreError) -> bool {
 /// Logs when the queue can't be worked on, and when it can again, but not each turn in between.
 fn log_change(away: &mut bool, error: Option<&StoreError>) {
     match error {
-        Some(error) if !*away => tracing::warn!(%error, "the queue can't be worked on for now"),
+        Some(error) if !*away && passes(error) => tracing::warn!(%error, "the queue can't be worked on for now"),
+        Some(error) if !*away => tracing::error!(%error, "the queue can't be worked on"),
         None if *away => tracing::info!("the queue is worked on again"),
         _ => {}
     }
     *away = error.is_some();
-}
-
-fn contacts(due: &Due) -> Vec<Contact> {
-    serde_json::from_value(due.contacts.clone()).unwrap_or_default()
-}
-
-fn standing<'a>(due: &Due, contacts: &'a [Contact], attempted: bool) -> Standing<'a> {
-    Standing {
-        position: due.position,
-        attempts: u32::try_from(due.attempt_count).unwrap_or_default(),
-        tries_used: u32::try_from(due.tries_used).unwrap_or_default(),
-        attempted,
-        contacts,
-        expire_time: due.expire_time,
-    }
 }

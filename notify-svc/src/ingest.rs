@@ -7,7 +7,6 @@ mod session;
 use std::{panic::AssertUnwindSafe, sync::Arc};
 
 use futures_util::FutureExt;
-use notify_domain::channel::Channels;
 use p2phub_proto::notify::v1::{
     PublishRequest, PublishResponse, notification_ingest_service_server::NotificationIngestService,
 };
@@ -18,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 use tracing::Instrument;
 
-use crate::status;
+use crate::{status, store::inbox::Rules};
 
 /// Streams served at once.
 const STREAMS_MAX: usize = 64;
@@ -36,7 +35,7 @@ pub(crate) struct IngestService {
 #[derive(Clone)]
 pub(crate) struct Shared {
     pub(crate) pool: Pool,
-    pub(crate) channels: Channels,
+    pub(crate) rules: Rules,
     /// Told after each commit that queued something.
     pub(crate) queued: Arc<Notify>,
     pub(crate) shutdown: CancellationToken,
@@ -44,10 +43,10 @@ pub(crate) struct Shared {
 }
 
 impl IngestService {
-    pub(crate) fn new(pool: Pool, channels: Channels, queued: Arc<Notify>, shutdown: CancellationToken) -> Self {
+    pub(crate) fn new(pool: Pool, rules: Rules, queued: Arc<Notify>, shutdown: CancellationToken) -> Self {
         let waiting_kib = Arc::new(Semaphore::new(WAITING_KIB_MAX));
         Self {
-            shared: Shared { pool, channels, queued, shutdown, waiting_kib },
+            shared: Shared { pool, rules, queued, shutdown, waiting_kib },
             streams: Arc::new(Semaphore::new(STREAMS_MAX)),
         }
     }

@@ -14,6 +14,7 @@ mod dispatch;
 mod feed;
 mod ingest;
 mod jobs;
+mod retention;
 mod status;
 mod store;
 mod template;
@@ -25,7 +26,6 @@ use anyhow::Context;
 use clap::Parser;
 use diesel_migrations::{EmbeddedMigrations, embed_migrations};
 use futures_util::future::join_all;
-use notify_domain::retry::RetryPolicy;
 use p2phub_proto::notify::v1::{
     notification_ingest_service_server::NotificationIngestServiceServer,
     notification_service_server::NotificationServiceServer, operator_service_server::OperatorServiceServer,
@@ -44,7 +44,7 @@ use channel::Senders;
 use dispatch::Dispatcher;
 use feed::Listener;
 use jobs::Jobs;
-use store::signing_keys;
+use store::{inbox::Rules, signing_keys};
 use template::Templates;
 use unsubscribe::UnsubscribeTokens;
 
@@ -77,8 +77,9 @@ pub async fn start(config: Config, shutdown: CancellationToken) -> anyhow::Resul
     let config = config.checked()?;
     let database = config.database()?;
     database.check("NOTIFY_DATABASE_URL", "NOTIFY_MIGRATION_URL")?;
+    let policy = Arc::new(config.policy()?);
     let senders = Arc::new(Senders::build(&config)?);
-    let templates = Arc::new(Templates::load()?);
+    let templates = Arc::new(Templates::load(config.app_url.as_deref())?);
     let pool = database::pool(&database, "notify-svc")?;
     database::migrate(&database, MIGRATIONS).await.context("the database can't be migrated")?;
     let key = signing_keys::key(&mut database::connect(&pool).await?, "unsubscribe").await?;
@@ -89,11 +90,14 @@ pub async fn start(config: Config, shutdown: CancellationToken) -> anyhow::Resul
     // Of this service alone: whatever ends it must not end its neighbours in the same process.
     let stop = shutdown.child_token();
     let queued = Arc::new(Notify::new());
-    let ingest = ingest::IngestService::new(writers.clone(), senders.channels(), Arc::clone(&queued), stop.clone());
+    let rules = Rules { channels: senders.channels(), policy: Arc::clone(&policy) };
+    let ingest = ingest::IngestService::new(writers.clone(), rules, Arc::clone(&queued), stop.clone());
+    tokio::spawn(retention::run(pool.clone(), policy.retention(), stop.clone()));
     let (feed, listener) = Listener::new(database, Arc::clone(&queued));
     let api = NotificationApi {
         pool,
         channels: senders.channels(),
+        templates: Arc::clone(&templates),
         unsubscribe: unsubscribe.clone(),
         feed,
         job_created: Arc::default(),
@@ -110,7 +114,7 @@ pub async fn start(config: Config, shutdown: CancellationToken) -> anyhow::Resul
         senders,
         templates,
         unsubscribe,
-        policy: RetryPolicy::default(),
+        policy,
         queued,
         owner: format!("{}-{}", std::process::id(), uuid::Uuid::new_v4().simple()),
         workers: config.workers.into(),

@@ -24,44 +24,55 @@ use crate::stream::{Producer, broadcast, message, record};
 const KEY: &[u8] = b"a key of thirty-two bytes, known";
 const TOKEN: &str = "12345:a-token_x";
 
-fn contact(channel: &str, address: &str) -> RecipientContact {
+pub(crate) fn contact(channel: &str, address: &str) -> RecipientContact {
     RecipientContact { channel: channel.to_owned(), address: address.to_owned() }
 }
 
-fn to(recipient_id: &str, contacts: Vec<RecipientContact>) -> NotificationRequest {
+pub(crate) fn to(recipient_id: &str, contacts: Vec<RecipientContact>) -> NotificationRequest {
     NotificationRequest { contacts, ..broadcast(recipient_id) }
 }
 
 /// Webhooks and Telegram are on, e-mail and Slack are off.
 fn options(telegram: &Sink) -> Options {
+    options_and(telegram, |_| {})
+}
+
+/// The same, with more settings.
+fn options_and(telegram: &Sink, adjust: impl Fn(&mut notify_svc::Config) + Send + Sync + 'static) -> Options {
     let telegram_api_url = telegram.url("");
     Options::default().notify(move |config| {
         config.webhook_signing_secret = Some(format!("whsec_{}", BASE64_STANDARD.encode(KEY)));
         config.telegram_bot_token = Some(TOKEN.to_owned());
         config.telegram_api_url = telegram_api_url.clone();
+        adjust(config);
     })
 }
 
 /// notify-svc alone, with a producer, a webhook receiver and a stand-in for Telegram.
-struct Desk {
-    pair: Pair,
+pub(crate) struct Desk {
+    pub(crate) pair: Pair,
     producer: Producer,
     webhook: Sink,
-    telegram: Sink,
+    pub(crate) telegram: Sink,
 }
 
 impl Desk {
     async fn open() -> Self {
+        Self::open_with(|_| {}).await
+    }
+
+    /// With more settings.
+    pub(crate) async fn open_with(adjust: impl Fn(&mut notify_svc::Config) + Send + Sync + 'static) -> Self {
         let (webhook, telegram) = (Sink::start().await, Sink::start().await);
         telegram.otherwise(Reply::json(200, &json!({ "ok": true, "result": { "message_id": 1 } })));
-        let mut pair = options(&telegram).prepare().await;
+        let mut pair = options_and(&telegram, adjust).prepare().await;
         pair.start_notify().await;
         let producer = Producer::open(&pair.clients, "desk").await;
         Self { pair, producer, webhook, telegram }
     }
 
     /// Asks for a notification; the event's ID.
-    async fn ask(&mut self, request: NotificationRequest) -> String {
+    pub(crate) async fn ask(&mut self, request: NotificationRequest) -> String {
         let record = record(message(vec![request]));
         assert_eq!(self.producer.publish(std::slice::from_ref(&record)).await, [RecordOutcome::Stored]);
         record.event_id
@@ -73,7 +84,7 @@ impl Desk {
     }
 
     /// The event's notification once its fate is decided.
-    async fn settled(&self, source_event_id: &str) -> Notification {
+    pub(crate) async fn settled(&self, source_event_id: &str) -> Notification {
         let notification_id = wait::until("a settled notification", async || {
             let filter = ListNotificationsRequest { source_event_id: source_event_id.to_owned(), ..Default::default() };
             let found = self.list(filter).await;
@@ -85,16 +96,16 @@ impl Desk {
         answer.expect("an answer").into_inner().notification.expect("a notification")
     }
 
-    async fn close(self) {
+    pub(crate) async fn close(self) {
         drop(self.producer);
         self.pair.finish().await;
     }
 }
 
 /// By channel: how it ended, why, and each attempt.
-type Story<'a> = Vec<(&'a str, DeliveryState, &'a str, Vec<(AttemptOutcome, &'a str)>)>;
+pub(crate) type Story<'a> = Vec<(&'a str, DeliveryState, &'a str, Vec<(AttemptOutcome, &'a str)>)>;
 
-fn story(notification: &Notification) -> Story<'_> {
+pub(crate) fn story(notification: &Notification) -> Story<'_> {
     let deliveries = notification.deliveries.iter();
     deliveries
         .map(|one| {
@@ -157,22 +168,24 @@ async fn a_channel_that_gives_up_is_followed_by_the_next_and_the_last_one_ends_i
     let mut desk = Desk::open().await;
     desk.webhook.otherwise(Reply::status(410));
     let blocked = json!({ "ok": false, "description": "Forbidden: bot was blocked by the user" });
-    let gone = contact("webhook", &desk.webhook.url(""));
+    // Each its own address: what is gone once isn't tried again.
+    let gone = |path: &str| contact("webhook", &desk.webhook.url(path));
+    let (one, two, three) = (gone("/1"), gone("/2"), gone("/3"));
     let gone_story = || ("webhook", DeliveryState::Failed, "HTTP_410", vec![(AttemptOutcome::Address, "HTTP_410")]);
 
-    let event = desk.ask(to("one", vec![gone.clone()])).await;
+    let event = desk.ask(to("one", vec![one])).await;
     let notification = desk.settled(&event).await;
     assert_eq!(notification.state(), NotificationState::Dead);
     assert_eq!(story(&notification), [gone_story()]);
 
-    let event = desk.ask(to("two", vec![gone.clone(), contact("email", "a@b"), contact("telegram", "77")])).await;
+    let event = desk.ask(to("two", vec![two, contact("email", "a@b"), contact("telegram", "77")])).await;
     let notification = desk.settled(&event).await;
     assert_eq!(notification.state(), NotificationState::Delivered);
     let delivered = ("telegram", DeliveryState::Delivered, "", vec![(AttemptOutcome::Delivered, "")]);
     assert_eq!(story(&notification), [gone_story(), delivered]);
 
     desk.telegram.then([Reply::json(403, &blocked)]);
-    let event = desk.ask(to("three", vec![contact("telegram", "78"), gone])).await;
+    let event = desk.ask(to("three", vec![contact("telegram", "78"), three])).await;
     let notification = desk.settled(&event).await;
     assert_eq!(notification.state(), NotificationState::Dead);
     let attempts = vec![(AttemptOutcome::Address, "TELEGRAM_BLOCKED")];

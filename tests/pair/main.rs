@@ -20,6 +20,7 @@ mod reflection;
 mod rules;
 mod start;
 mod stream;
+mod telegram;
 mod wrong_input;
 
 /// The helper binary, for `Options::processes`.

@@ -4,6 +4,7 @@ mod actions;
 mod commit;
 mod lists;
 mod once;
+mod pauses;
 mod redrive;
 mod watch;
 mod wishes;

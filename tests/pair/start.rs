@@ -132,6 +132,9 @@ fn a_malformed_value_ends_the_start_with_its_variables_name() {
         ("WEBHOOK_SIGNING_SECRET", "whsec_c2hvcnQ="),
         ("SMTP_URL", "nonsense"),
         ("SLACK_API_URL", "nonsense"),
+        ("SLACK_API_URL", "https://hooks.slack.com/?hidden"),
+        ("NOTIFY_APP_URL", "nonsense"),
+        ("NOTIFY_APP_URL", "ftp://app.example.org"),
     ];
     let both = [
         ("SENTRY_DSN", "nonsense"),

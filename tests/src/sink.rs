@@ -55,6 +55,11 @@ impl Reply {
         Self { body: body.to_string(), ..Self::status(status) }.header("content-type", "application/json")
     }
 
+    /// An answer with a body of plain text.
+    pub fn text(status: u16, body: &str) -> Self {
+        Self { body: body.to_owned(), ..Self::status(status) }.header("content-type", "text/plain")
+    }
+
     /// No answer, ever: the connection stays open for an hour.
     pub fn hang() -> Self {
         Self::lost().after(Duration::from_secs(3_600))

@@ -43,6 +43,9 @@ CREATE TABLE gates (
     note text NOT NULL DEFAULT '',
     -- Attempts in a row that failed for the provider's or the domain's sake.
     failure_count integer NOT NULL DEFAULT 0 CHECK (failure_count >= 0),
+    failing_since timestamptz,
+    -- Whether only probes pass, one at a time.
+    tripped boolean NOT NULL DEFAULT false,
     -- Whether deliveries are parked on it, and when the next of them may pass.
     waiting boolean NOT NULL DEFAULT false,
     open_time timestamptz NOT NULL DEFAULT to_timestamp(0)

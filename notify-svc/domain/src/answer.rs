@@ -1,5 +1,6 @@
 //! What a provider's answer means: one table per channel.
 
+pub mod slack;
 pub mod telegram;
 pub mod webhook;
 

@@ -41,7 +41,7 @@ impl Channels {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Choice {
     /// The contact's place in the recipient's order, from 1.
-    pub position: i32,
+    pub place: i32,
     /// The channel.
     pub channel: Channel,
     /// The address on it; empty for `log`.
@@ -50,21 +50,21 @@ pub struct Choice {
 
 /// The first channel for a recipient: the first contact whose channel is on, else `log`.
 pub fn first(contacts: &[Contact], channels: &Channels) -> Choice {
-    after(contacts, 0, channels).unwrap_or_else(|| log(contacts))
+    after(contacts, 0, |channel| channels.is_on(channel)).unwrap_or_else(|| log(contacts))
 }
 
-/// The first contact after a position whose channel is on.
-pub fn after(contacts: &[Contact], position: i32, channels: &Channels) -> Option<Choice> {
-    (1_i32..).zip(contacts).filter(|(place, _)| *place > position).find_map(|(position, contact)| {
+/// The first contact after a place whose channel may be used.
+pub fn after(contacts: &[Contact], place: i32, usable: impl Fn(Channel) -> bool) -> Option<Choice> {
+    (1_i32..).zip(contacts).filter(|(own, _)| *own > place).find_map(|(place, contact)| {
         let channel = Channel::parse(&contact.channel).filter(|channel| *channel != Channel::Log)?;
-        channels.is_on(channel).then(|| Choice { position, channel, address: contact.address.clone() })
+        usable(channel).then(|| Choice { place, channel, address: contact.address.clone() })
     })
 }
 
 /// `log`, behind all contacts.
 pub fn log(contacts: &[Contact]) -> Choice {
     let behind = i32::try_from(contacts.len()).unwrap_or(i32::MAX).saturating_add(1);
-    Choice { position: behind, channel: Channel::Log, address: String::new() }
+    Choice { place: behind, channel: Channel::Log, address: String::new() }
 }
 
 #[cfg(test)]
@@ -82,7 +82,7 @@ mod tests {
     fn channels_that_are_off_or_unknown_are_passed_over() {
         let on = Channels::from_iter([Channel::Webhook]);
         let choice = first(&contacts(&["pigeon", "telegram", "webhook"]), &on);
-        assert_eq!((choice.position, choice.channel, choice.address.as_str()), (3, Channel::Webhook, "@webhook"));
+        assert_eq!((choice.place, choice.channel, choice.address.as_str()), (3, Channel::Webhook, "@webhook"));
     }
 
     #[test]
@@ -90,16 +90,16 @@ mod tests {
         let off = Channels::default();
         assert_eq!(
             first(&contacts(&["telegram"]), &off),
-            Choice { position: 2, channel: Channel::Log, address: String::new() }
+            Choice { place: 2, channel: Channel::Log, address: String::new() }
         );
-        assert_eq!(first(&[], &off).position, 1);
+        assert_eq!(first(&[], &off).place, 1);
     }
 
     #[test]
     fn log_is_no_fallback() {
         let on = Channels::from_iter([Channel::Telegram, Channel::Webhook]);
         let all = contacts(&["telegram", "email", "webhook"]);
-        assert_eq!(after(&all, 1, &on).map(|choice| choice.position), Some(3));
-        assert_eq!(after(&all, 3, &on), None);
+        assert_eq!(after(&all, 1, |channel| on.is_on(channel)).map(|choice| choice.place), Some(3));
+        assert_eq!(after(&all, 3, |channel| on.is_on(channel)), None);
     }
 }

@@ -5,8 +5,11 @@ use std::{borrow::Cow, time::Duration};
 use chrono::{DateTime, Utc};
 
 use crate::{
-    channel::{self, Channels, Choice},
+    channel::{self, Channel, Channels, Choice},
     event::Contact,
+    gate::Health,
+    kind::Kind,
+    preference::Preferences,
     retry::RetryPolicy,
     state::OutcomeClass,
 };
@@ -15,6 +18,8 @@ use crate::{
 pub const RETRIES_EXHAUSTED: &str = "RETRIES_EXHAUSTED";
 /// Why a delivery failed whose channel was switched off while it waited.
 pub const CHANNEL_OFF: &str = "CHANNEL_OFF";
+/// Why a delivery was passed over that the recipient doesn't want.
+pub const MUTED: &str = "MUTED";
 /// How an attempt ended whose worker let its lease run out.
 pub const LEASE_LOST: &str = "LEASE_LOST";
 /// How an attempt ended that the service itself cut short, to stop.
@@ -61,13 +66,47 @@ impl Outcome {
     pub fn counts(&self) -> bool {
         self.class != OutcomeClass::Configuration && self.reason != STOPPED
     }
+
+    /// What it tells of the provider.
+    pub fn health(&self) -> Health {
+        let reason = self.reason.as_ref();
+        match self.class {
+            _ if OWN_REASONS.contains(&reason) => Health::Unknown,
+            OutcomeClass::Configuration => Health::Refusing,
+            OutcomeClass::Transient | OutcomeClass::Ambiguous
+                if FAILING_REASONS.contains(&reason) || reason.starts_with("HTTP_5") =>
+            {
+                Health::Failing
+            }
+            _ => Health::Alive,
+        }
+    }
+
+    /// Whether nothing more is to be sent to the address: a path that isn't there just now, or a target that this set-up
+    /// forbids, is no reason for that.
+    pub fn marks_address(&self) -> bool {
+        let passing = |reason: &str| PASSING_REASONS.contains(&reason) || reason.starts_with("HTTP_3");
+        self.class == OutcomeClass::Address && self.moved_to.is_none() && !passing(&self.reason)
+    }
 }
 
+/// Reasons that this service alone brings about.
+const OWN_REASONS: [&str; 7] =
+    [STOPPED, LEASE_LOST, CHANNEL_OFF, "CHANNEL_PANICKED", "TASK_LOST", "KIND_UNKNOWN", "TEMPLATE_FAILED"];
+/// Reasons that tell of a provider which is away or can't keep up.
+const FAILING_REASONS: [&str; 5] = ["CONNECT_FAILED", "CONNECTION_LOST", "TIMEOUT", "HTTP_408", "HTTP_429"];
+/// Why an address can't be used this time.
+const PASSING_REASONS: [&str; 4] = ["ADDRESS_MALFORMED", "TARGET_PRIVATE", "HTTP_404", CHANNEL_OFF];
+
 /// What a decision about a delivery needs to know of it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Standing<'a> {
-    /// Its place in the recipient's order.
-    pub position: i32,
+    /// What the notification is about; `None`: something that only newer versions know.
+    pub kind: Option<Kind>,
+    /// The channel; `None`: one that only newer versions know.
+    pub channel: Option<Channel>,
+    /// The contact's place in the recipient's order.
+    pub place: i32,
     /// Attempts over this channel, the running one included.
     pub attempts: u32,
     /// Those of them that count, the running one included.
@@ -78,6 +117,33 @@ pub struct Standing<'a> {
     pub contacts: &'a [Contact],
     /// When the notification loses its worth.
     pub expire_time: DateTime<Utc>,
+    /// What the recipient wants.
+    pub preferences: &'a Preferences,
+    /// The channels that are on.
+    pub channels: &'a Channels,
+    /// When to try again.
+    pub retry: &'a RetryPolicy,
+}
+
+impl Standing<'_> {
+    fn is_on(&self, channel: Channel) -> bool {
+        self.channels.is_on(channel)
+    }
+
+    fn mutes(&self, channel: Channel) -> bool {
+        self.kind.is_some_and(|kind| self.preferences.mutes(kind, channel))
+    }
+
+    /// The next contact on a channel that is on and wanted.
+    fn next(&self) -> Option<Choice> {
+        channel::after(self.contacts, self.place, |channel| self.is_on(channel) && !self.mutes(channel))
+    }
+
+    /// Quiet hours delay what isn't about money.
+    fn quiet_until(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        let disturbs = self.channel != Some(Channel::Log) && !self.kind.is_some_and(Kind::is_money);
+        self.preferences.quiet_hours.filter(|_| disturbs).and_then(|quiet| quiet.end_after(now))
+    }
 }
 
 /// What becomes of a delivery that no worker holds any longer.
@@ -91,64 +157,77 @@ pub enum Step {
     Expired,
     /// The channel gave up; this one is tried next.
     Fallback(Cow<'static, str>, Choice),
+    /// The recipient doesn't want it there; this one is tried next.
+    PassOver(&'static str, Choice),
     /// The channel gave up and was the last: dead letter.
     Dead(Cow<'static, str>),
+    /// The recipient doesn't want it anywhere.
+    Suppressed(&'static str),
 }
 
-/// Before a try: `None` means send. `tries_used` does not count the try that is about to begin.
-pub fn before_try(
-    now: DateTime<Utc>,
-    standing: &Standing<'_>,
-    policy: &RetryPolicy,
-    channels: &Channels,
-    is_on: bool,
-) -> Option<Step> {
+/// Before a try: `None` means send. `tries_used` does not count the try that is about to begin; `marked` is why nothing is
+/// sent to the address any more.
+pub fn before_try(now: DateTime<Utc>, standing: &Standing<'_>, marked: Option<&str>) -> Option<Step> {
     if standing.expire_time <= now {
         return Some(Step::Expired);
     }
-    if !is_on {
-        return Some(give_up(Cow::Borrowed(CHANNEL_OFF), standing, channels));
+    // A channel that only newer versions know is off here.
+    let Some(channel) = standing.channel.filter(|channel| standing.is_on(*channel)) else {
+        return Some(channel_is_off(standing));
+    };
+    if standing.mutes(channel) {
+        return Some(match standing.next() {
+            Some(choice) => Step::PassOver(MUTED, choice),
+            None if standing.attempted => Step::Dead(Cow::Borrowed(MUTED)),
+            None => Step::Suppressed(MUTED),
+        });
     }
-    (standing.tries_used >= policy.tries_max).then(|| give_up(Cow::Borrowed(RETRIES_EXHAUSTED), standing, channels))
+    if let Some(marked) = marked {
+        return Some(give_up(Cow::Owned(marked.to_owned()), standing));
+    }
+    if standing.tries_used >= standing.retry.tries_max {
+        return Some(give_up(Cow::Borrowed(RETRIES_EXHAUSTED), standing));
+    }
+    standing.quiet_until(now).map(|end| Step::Retry(end.min(standing.expire_time)))
 }
 
 /// After a try.
-pub fn after_try(
-    now: DateTime<Utc>,
-    outcome: &Outcome,
-    standing: &Standing<'_>,
-    policy: &RetryPolicy,
-    channels: &Channels,
-    jitter: u32,
-) -> Step {
+pub fn after_try(now: DateTime<Utc>, outcome: &Outcome, standing: &Standing<'_>, jitter: u32) -> Step {
     let next = match outcome.class {
         OutcomeClass::Delivered => return Step::Delivered,
-        OutcomeClass::Address | OutcomeClass::Content => {
-            return give_up(outcome.reason.clone(), standing, channels);
+        OutcomeClass::Address if outcome.moved_to.is_some() => {
+            (standing.tries_used < standing.retry.tries_max).then_some(now)
         }
+        OutcomeClass::Address | OutcomeClass::Content => return give_up(outcome.reason.clone(), standing),
         OutcomeClass::Ambiguous if outcome.reason == STOPPED => Some(now),
         OutcomeClass::Transient | OutcomeClass::Ambiguous => {
-            policy.next(now, standing.tries_used, outcome.retry_after, jitter)
+            standing.retry.next(now, standing.tries_used, outcome.retry_after, jitter)
         }
         OutcomeClass::Configuration => {
             let floor = outcome.retry_after.unwrap_or_default().max(CONFIGURATION_FLOOR);
-            Some(policy.after(now, standing.attempts, Some(floor), jitter))
+            Some(standing.retry.after(now, standing.attempts, Some(floor), jitter))
         }
     };
     match next {
         // Not later than its expiry, so that it is settled as expired in time.
         Some(at) => Step::Retry(at.min(standing.expire_time.max(now))),
-        None => give_up(Cow::Borrowed(RETRIES_EXHAUSTED), standing, channels),
+        None => give_up(Cow::Borrowed(RETRIES_EXHAUSTED), standing),
     }
 }
 
-/// The next channel; `log` only for recipients to whom nothing could even be sent.
-fn give_up(reason: Cow<'static, str>, standing: &Standing<'_>, channels: &Channels) -> Step {
-    let next = channel::after(standing.contacts, standing.position, channels)
-        .or_else(|| (!standing.attempted).then(|| channel::log(standing.contacts)));
-    match next {
+fn give_up(reason: Cow<'static, str>, standing: &Standing<'_>) -> Step {
+    match standing.next() {
         Some(choice) => Step::Fallback(reason, choice),
         None => Step::Dead(reason),
+    }
+}
+
+/// `log` is only for recipients without any contact on a channel that is on.
+fn channel_is_off(standing: &Standing<'_>) -> Step {
+    let nobody = channel::after(standing.contacts, 0, |channel| standing.is_on(channel)).is_none();
+    match give_up(Cow::Borrowed(CHANNEL_OFF), standing) {
+        Step::Dead(reason) if nobody && !standing.attempted => Step::Fallback(reason, channel::log(standing.contacts)),
+        step => step,
     }
 }
 

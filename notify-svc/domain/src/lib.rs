@@ -12,11 +12,16 @@
 //! ```
 #![cfg_attr(not(test), deny(clippy::float_arithmetic, clippy::arithmetic_side_effects))]
 
+pub mod admission;
 pub mod answer;
 pub mod channel;
 pub mod delivery;
 pub mod event;
+pub mod gate;
 pub mod kind;
+pub mod lane;
+pub mod policy;
 pub mod preference;
 pub mod retry;
 pub mod state;
+pub mod text;

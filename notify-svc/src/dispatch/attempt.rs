@@ -14,13 +14,13 @@ use tracing::{Instrument, Span};
 
 use crate::{
     channel::{Message, Senders},
-    store::{queue::Due, settle::Finished},
+    store::{claim::Due, settle::Finished},
     template::{Locale, Templates},
     unsubscribe::UnsubscribeTokens,
 };
 
-/// How long a send may take; well within the lease.
-const SEND_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a send may take, whatever its channel allows itself; its lease is renewed meanwhile.
+const SEND_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Makes attempts.
 pub(super) struct Attempts {
@@ -120,6 +120,9 @@ pub(super) fn log_step(due: &Due, step: &Step) {
     match step {
         Step::Delivered | Step::Retry(_) => {}
         Step::Expired => span(due).in_scope(|| tracing::warn!("notification expired")),
+        Step::PassOver(..) | Step::Suppressed(_) => {
+            span(due).in_scope(|| tracing::debug!("the recipient doesn't want it there"))
+        }
         Step::Fallback(reason, next) => span(due).in_scope(|| {
             tracing::warn!(%reason, next = next.channel.as_str(), "the channel gave up, another is tried");
         }),

@@ -1,16 +1,29 @@
 //! The sends in flight: each in a task of its own, with a copy of its delivery here in case the task is cut short.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use notify_domain::{
     delivery::{Outcome, STOPPED},
+    gate::Scope,
     state::OutcomeClass,
 };
-use tokio::task::{Id, JoinError, JoinSet};
+use tokio::{
+    task::{AbortHandle, Id, JoinError, JoinSet},
+    time::Instant,
+};
 
 use super::attempt::Attempts;
-use crate::store::{queue::Due, settle::Finished};
+use crate::store::{
+    claim::Due,
+    settle::{Finished, Held},
+};
 
+/// How old a lease gets before it is renewed.
+pub(super) const RENEW_AFTER: Duration = Duration::from_secs(5);
 /// How an attempt ended whose task was lost.
 const TASK_LOST: &str = "TASK_LOST";
 
@@ -18,24 +31,62 @@ const TASK_LOST: &str = "TASK_LOST";
 pub(super) struct Flight {
     attempts: Arc<Attempts>,
     tasks: JoinSet<Finished>,
-    deliveries: HashMap<Id, Due>,
+    sends: HashMap<Id, Send>,
+}
+
+struct Send {
+    delivery: Due,
+    /// The gate of the domain that it goes to.
+    domain: Option<String>,
+    leased: Instant,
+    task: AbortHandle,
 }
 
 impl Flight {
     pub(super) fn new(attempts: Arc<Attempts>) -> Self {
-        Self { attempts, tasks: JoinSet::new(), deliveries: HashMap::new() }
+        Self { attempts, tasks: JoinSet::new(), sends: HashMap::new() }
     }
 
     pub(super) fn len(&self) -> usize {
-        self.deliveries.len()
+        self.sends.len()
+    }
+
+    /// How many go to each domain.
+    pub(super) fn by_domain(&self) -> HashMap<String, u32> {
+        let mut counts = HashMap::new();
+        for domain in self.sends.values().filter_map(|send| send.domain.as_ref()) {
+            *counts.entry(domain.clone()).or_default() += 1;
+        }
+        counts
     }
 
     /// Begins a send.
     pub(super) fn launch(&mut self, due: Due) {
         let attempts = Arc::clone(&self.attempts);
         let delivery = due.clone();
+        let domain = due.gates().into_iter().find(|key| key.scope == Scope::Domain).map(|key| key.name);
         let task = self.tasks.spawn(async move { attempts.make(due).await });
-        self.deliveries.insert(task.id(), delivery);
+        self.sends.insert(task.id(), Send { delivery, domain, leased: Instant::now(), task });
+    }
+
+    /// What has been in flight for so long that its lease should be renewed.
+    pub(super) fn to_renew(&self) -> Vec<Held> {
+        let old = self.sends.values().filter(|send| send.leased.elapsed() >= RENEW_AFTER);
+        old.map(|send| send.delivery.held()).collect()
+    }
+
+    /// Takes in which of the leases asked for are still held, and cuts short the sends of the others.
+    pub(super) fn renewed(&mut self, asked: &[Held], still_held: &[Held]) {
+        let (asked, still_held): (HashSet<&Held>, HashSet<&Held>) =
+            (asked.iter().collect(), still_held.iter().collect());
+        for send in self.sends.values_mut() {
+            let held = send.delivery.held();
+            if still_held.contains(&held) {
+                send.leased = Instant::now();
+            } else if asked.contains(&held) {
+                send.task.abort();
+            }
+        }
     }
 
     /// The next send that ends; `None` when there is none in flight.
@@ -55,17 +106,17 @@ impl Flight {
     pub(super) async fn abort(mut self, ended: &mut Vec<Finished>) {
         self.collect(ended);
         self.tasks.shutdown().await;
-        ended.extend(self.deliveries.into_values().map(|delivery| cut_short(delivery, STOPPED)));
+        ended.extend(self.sends.into_values().map(|send| cut_short(send.delivery, STOPPED)));
     }
 
     /// Panics are caught within a task; one that is lost all the same gives its place back.
     fn landed(&mut self, joined: Result<(Id, Finished), JoinError>) -> Option<Finished> {
         match joined {
             Ok((id, finished)) => {
-                self.deliveries.remove(&id);
+                self.sends.remove(&id);
                 Some(finished)
             }
-            Err(lost) => self.deliveries.remove(&lost.id()).map(|delivery| cut_short(delivery, TASK_LOST)),
+            Err(lost) => self.sends.remove(&lost.id()).map(|send| cut_short(send.delivery, TASK_LOST)),
         }
     }
 }

@@ -99,7 +99,7 @@ async fn store_part(shared: &Shared, producer: &str, part: &[Item<'_>]) -> Resul
     let events: Vec<&Event> = part.iter().filter_map(|item| item.content.as_ref().ok()).collect();
     let rejected: Vec<&RejectedRecord> = part.iter().filter_map(|item| item.content.as_ref().err()).collect();
     let mut connection = database::connect(&shared.pool).await?;
-    let new = inbox::store(&mut connection, producer, &events, &rejected, &shared.channels).await?;
+    let new = inbox::store(&mut connection, producer, &events, &rejected, &shared.rules).await?;
     if !new.is_empty() {
         shared.queued.notify_one();
     }
@@ -149,12 +149,12 @@ async fn convict(shared: &Shared, producer: &str, item: &mut Item<'_>, error: &S
 async fn is_refused(shared: &Shared, producer: &str, event: &Event) -> Result<bool, StoreError> {
     let mut connection = database::connect(&shared.pool).await?;
     for _ in 1..LONE_TRIES {
-        if inbox::try_out(&mut connection, producer, &[event], &shared.channels).await.is_ok() {
+        if inbox::try_out(&mut connection, producer, &[event], &shared.rules).await.is_ok() {
             return Ok(false);
         }
     }
     let harmless = harmless(&event.trace);
-    inbox::try_out(&mut connection, producer, &[&harmless], &shared.channels).await?;
+    inbox::try_out(&mut connection, producer, &[&harmless], &shared.rules).await?;
     Ok(true)
 }
 

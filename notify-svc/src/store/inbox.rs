@@ -1,8 +1,8 @@
 //! Taking in events: inbox keys, notifications and their first deliveries, and records that can't be taken.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, sync::Arc};
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use diesel::{
     ExpressionMethods, QueryResult, insert_into, sql_query,
     sql_types::{Array, Integer, Jsonb, Text, Timestamptz},
@@ -11,6 +11,7 @@ use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl};
 use notify_domain::{
     channel::{self, Channels},
     event::{Event, Request},
+    policy::Policy,
 };
 use service::database::Connection;
 use uuid::{ContextV7, Timestamp, Uuid};
@@ -20,8 +21,12 @@ use super::{
     schema::{inbox, rejected_records},
 };
 
-/// How long a notification without an expiry is worth sending.
-const EXPIRE_AFTER: TimeDelta = TimeDelta::days(7);
+/// What becomes of what comes in.
+#[derive(Clone, Debug)]
+pub(crate) struct Rules {
+    pub(crate) channels: Channels,
+    pub(crate) policy: Arc<Policy>,
+}
 
 /// A record that can never be stored as an event.
 #[derive(Clone, Debug)]
@@ -40,9 +45,9 @@ pub(crate) async fn store(
     producer: &str,
     events: &[&Event],
     rejected: &[&RejectedRecord],
-    channels: &Channels,
+    rules: &Rules,
 ) -> QueryResult<HashSet<Uuid>> {
-    connection.transaction(async |connection| write(connection, producer, events, rejected, channels).await).await
+    connection.transaction(async |connection| write(connection, producer, events, rejected, rules).await).await
 }
 
 /// Whether a batch of these events would be stored, without storing it.
@@ -50,11 +55,11 @@ pub(crate) async fn try_out(
     connection: &mut Connection,
     producer: &str,
     events: &[&Event],
-    channels: &Channels,
+    rules: &Rules,
 ) -> QueryResult<()> {
     let undone = connection
         .transaction(async |connection| {
-            write(connection, producer, events, &[], channels).await?;
+            write(connection, producer, events, &[], rules).await?;
             Err::<(), _>(diesel::result::Error::RollbackTransaction)
         })
         .await;
@@ -69,10 +74,10 @@ async fn write(
     producer: &str,
     events: &[&Event],
     rejected: &[&RejectedRecord],
-    channels: &Channels,
+    rules: &Rules,
 ) -> QueryResult<HashSet<Uuid>> {
     let (new, now) = insert_keys(connection, producer, events).await?;
-    let rows = Rows::build(producer, events, new.clone(), now, channels);
+    let rows = Rows::build(producer, events, new.clone(), now, rules);
     if !rows.notification_ids.is_empty() {
         let deliveries = rows.insert(connection).await?;
         queue::enqueue(connection, &deliveries).await?;
@@ -166,7 +171,7 @@ impl<'a> Rows<'a> {
         events: &[&'a Event],
         mut new: HashSet<Uuid>,
         now: DateTime<Utc>,
-        channels: &Channels,
+        rules: &Rules,
     ) -> Self {
         let mut rows = Self { producer, ..Self::default() };
         let context = ContextV7::new();
@@ -175,7 +180,7 @@ impl<'a> Rows<'a> {
                 for (position, request) in (1..).zip(&event.requests) {
                     let seconds = u64::try_from(now.timestamp()).unwrap_or_default();
                     let time = Timestamp::from_unix(&context, seconds, now.timestamp_subsec_nanos());
-                    rows.push(Uuid::new_v7(time), event, position, request, now, channels);
+                    rows.push(Uuid::new_v7(time), event, position, request, now, rules);
                 }
             }
         }
@@ -189,7 +194,7 @@ impl<'a> Rows<'a> {
         position: i32,
         request: &'a Request,
         now: DateTime<Utc>,
-        channels: &Channels,
+        rules: &Rules,
     ) {
         self.notification_ids.push(id);
         self.source_event_ids.push(event.event_id);
@@ -201,9 +206,10 @@ impl<'a> Rows<'a> {
         self.contacts.push(serde_json::json!(request.contacts));
         self.trace_ids.push(&event.trace.trace_id);
         self.traceparents.push(&event.trace.traceparent);
-        self.expire_times.push(request.expire_time.unwrap_or(now + EXPIRE_AFTER));
-        let choice = channel::first(&request.contacts, channels);
-        self.deliveries.push(NewDelivery { notification_id: id, choice });
+        let terms = rules.policy.terms(Some(request.kind));
+        self.expire_times.push(request.expire_time.unwrap_or(now + terms.lifetime));
+        let choice = channel::first(&request.contacts, &rules.channels);
+        self.deliveries.push(NewDelivery { notification_id: id, position: 1, lane: terms.lane.number(), choice });
     }
 
     async fn insert(self, connection: &mut AsyncPgConnection) -> QueryResult<Vec<NewDelivery>> {

@@ -1,99 +1,41 @@
-//! The durable queue: deliveries that are due, leased to a worker under a fencing token.
+//! The durable queue: deliveries in, leases renewed, poison put off, and when to look again. `claim` takes them out.
 
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use diesel::{
-    OptionalExtension, QueryResult, QueryableByName, sql_query,
-    sql_types::{Array, BigInt, Bool, Integer, Jsonb, Nullable, Text, Timestamptz, Uuid as SqlUuid},
+    QueryResult, QueryableByName, sql_query,
+    sql_types::{Array, Integer, Interval, Nullable, SmallInt, Text, Timestamptz, Uuid as SqlUuid},
 };
-use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl};
-use notify_domain::{
-    channel::Choice,
-    delivery::{LEASE_LOST, Outcome, Step},
-    state::{DeliveryState, OutcomeClass},
-};
+use diesel_async::{AsyncPgConnection, RunQueryDsl};
+use notify_domain::{channel::Choice, lane::Lane};
 use service::database::Connection;
 use uuid::Uuid;
 
-use super::settle::{self, Settlement};
+use super::settle::Held;
 
 /// A delivery to be queued, due at once.
 #[derive(Clone, Debug)]
 pub(crate) struct NewDelivery {
     pub(crate) notification_id: Uuid,
+    /// One more than the delivery's before it.
+    pub(crate) position: i32,
+    /// A lane's number.
+    pub(crate) lane: i16,
     pub(crate) choice: Choice,
 }
 
-/// A delivery that is due, with all that sending it takes.
-#[derive(Clone, Debug, QueryableByName)]
-pub(crate) struct Due {
-    #[diesel(sql_type = SqlUuid)]
-    pub(crate) notification_id: Uuid,
-    #[diesel(sql_type = Integer)]
-    pub(crate) position: i32,
-    #[diesel(sql_type = Text)]
-    pub(crate) channel: String,
-    #[diesel(sql_type = Text)]
-    pub(crate) address: String,
-    #[diesel(sql_type = Text)]
-    pub(crate) state: String,
-    /// Attempts begun; once claimed, the running one's number and the fencing token.
-    #[diesel(sql_type = Integer)]
-    pub(crate) attempt_count: i32,
-    #[diesel(sql_type = Integer)]
-    pub(crate) tries_used: i32,
-    /// Whether anything was ever sent, on any channel.
-    #[diesel(sql_type = Bool)]
-    pub(crate) attempted: bool,
-    #[diesel(sql_type = Text)]
-    pub(crate) recipient_id: String,
-    #[diesel(sql_type = Text)]
-    pub(crate) kind: String,
-    #[diesel(sql_type = Text)]
-    pub(crate) locale: String,
-    #[diesel(sql_type = Jsonb)]
-    pub(crate) arguments: serde_json::Value,
-    #[diesel(sql_type = Jsonb)]
-    pub(crate) contacts: serde_json::Value,
-    #[diesel(sql_type = Text)]
-    pub(crate) trace_id: String,
-    #[diesel(sql_type = Text)]
-    pub(crate) traceparent: String,
-    #[diesel(sql_type = Timestamptz)]
-    pub(crate) create_time: DateTime<Utc>,
-    #[diesel(sql_type = Timestamptz)]
-    pub(crate) expire_time: DateTime<Utc>,
-    #[diesel(sql_type = Timestamptz)]
-    pub(crate) now: DateTime<Utc>,
-}
-
-/// What a claim brought.
-#[derive(Debug, Default)]
-pub(crate) struct Claim {
-    /// To be sent, each with its attempt on record.
-    pub(crate) leased: Vec<Due>,
-    /// Settled without a try.
-    pub(crate) settled: Vec<(Due, Step)>,
-}
-
-/// Who claims, how much, and for how long.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Terms<'a> {
-    pub(crate) owner: &'a str,
-    pub(crate) limit: i64,
-    pub(crate) lease: Duration,
-}
-
-/// Queues deliveries.
+/// Queues deliveries, and tells every instance when the transaction commits.
 pub(super) async fn enqueue(connection: &mut AsyncPgConnection, deliveries: &[NewDelivery]) -> QueryResult<()> {
     let column = |value: fn(&NewDelivery) -> &str| deliveries.iter().map(value).collect::<Vec<_>>();
     sql_query(
-        "INSERT INTO deliveries (notification_id, position, channel, address, next_attempt_time)
-         SELECT d.*, now() FROM unnest($1, $2, $3, $4) AS d",
+        "INSERT INTO deliveries (notification_id, position, lane, contact_place, channel, address, next_attempt_time)
+         SELECT d.*, now() FROM unnest($1, $2, $3, $4, $5, $6) AS d, (SELECT pg_notify('queued', '')) AS told",
     )
     .bind::<Array<SqlUuid>, _>(deliveries.iter().map(|d| d.notification_id).collect::<Vec<_>>())
-    .bind::<Array<Integer>, _>(deliveries.iter().map(|d| d.choice.position).collect::<Vec<_>>())
+    .bind::<Array<Integer>, _>(deliveries.iter().map(|d| d.position).collect::<Vec<_>>())
+    .bind::<Array<SmallInt>, _>(deliveries.iter().map(|d| d.lane).collect::<Vec<_>>())
+    .bind::<Array<Integer>, _>(deliveries.iter().map(|d| d.choice.place).collect::<Vec<_>>())
     .bind::<Array<Text>, _>(column(|d| d.choice.channel.as_str()))
     .bind::<Array<Text>, _>(column(|d| &d.choice.address))
     .execute(connection)
@@ -101,122 +43,47 @@ pub(super) async fn enqueue(connection: &mut AsyncPgConnection, deliveries: &[Ne
     Ok(())
 }
 
-/// Takes deliveries that are due, lost leases included, in one transaction. `decide` says which are settled without a try;
-/// the rest is leased, and its attempts begin.
-pub(crate) async fn claim(
-    connection: &mut Connection,
-    terms: Terms<'_>,
-    decide: impl Fn(&Due) -> Option<Step> + Send + Sync,
-) -> QueryResult<Claim> {
-    let decide = &decide;
-    connection
-        .transaction(async |connection| {
-            let due = lock_due(connection, terms.limit).await?;
-            close_lost(connection, &due).await?;
-            let mut claim = Claim::default();
-            for delivery in due {
-                match decide(&delivery) {
-                    Some(step) => claim.settled.push((delivery, step)),
-                    None => claim.leased.push(delivery),
-                }
-            }
-            let settlements: Vec<_> = claim.settled.iter().map(|(due, step)| Settlement::untried(due, step)).collect();
-            settle::apply(connection, &settlements).await?;
-            lease(connection, terms, &mut claim.leased).await?;
-            Ok(claim)
-        })
-        .await
-}
-
-async fn lock_due(connection: &mut AsyncPgConnection, limit: i64) -> QueryResult<Vec<Due>> {
+/// Renews leases. Returns those that are still held: the others were taken over, or cancelled.
+pub(crate) async fn renew(connection: &mut Connection, held: &[Held], lease: Duration) -> QueryResult<Vec<Held>> {
     sql_query(
-        "SELECT d.notification_id, d.position, d.channel, d.address, d.state, d.attempt_count, d.tries_used,
-                EXISTS (SELECT FROM attempts a WHERE a.notification_id = d.notification_id) AS attempted,
-                n.recipient_id, n.kind, n.locale, n.arguments, n.contacts, n.trace_id, n.traceparent,
-                n.create_time, n.expire_time, now() AS now
-           FROM deliveries d JOIN notifications n USING (notification_id)
-          WHERE d.due_time <= now()
-          ORDER BY d.due_time
-          LIMIT $1
-            FOR UPDATE OF d SKIP LOCKED",
+        "UPDATE deliveries d SET lease_until = now() + $4
+           FROM unnest($1, $2, $3) AS h (notification_id, position, token)
+          WHERE (d.notification_id, d.position, d.attempt_count) = (h.notification_id, h.position, h.token)
+            AND d.state = 'SENDING'
+      RETURNING d.notification_id, d.position, d.attempt_count AS token",
     )
-    .bind::<BigInt, _>(limit)
+    .bind::<Array<SqlUuid>, _>(held.iter().map(|held| held.notification_id).collect::<Vec<_>>())
+    .bind::<Array<Integer>, _>(held.iter().map(|held| held.position).collect::<Vec<_>>())
+    .bind::<Array<Integer>, _>(held.iter().map(|held| held.token).collect::<Vec<_>>())
+    .bind::<Interval, _>(interval(lease))
     .load(connection)
     .await
 }
 
-/// Attempts whose worker let the lease run out may have arrived: on record as ambiguous.
-async fn close_lost(connection: &mut AsyncPgConnection, due: &[Due]) -> QueryResult<()> {
-    let outcome = Outcome::new(OutcomeClass::Ambiguous, LEASE_LOST);
-    let lost: Vec<_> = due
-        .iter()
-        .filter(|delivery| delivery.state == DeliveryState::Sending.as_str())
-        .map(|delivery| (delivery.held(), &outcome))
-        .collect();
-    settle::close_attempts(connection, &lost).await
-}
-
-async fn lease(connection: &mut AsyncPgConnection, terms: Terms<'_>, due: &mut [Due]) -> QueryResult<()> {
-    if due.is_empty() {
-        return Ok(());
-    }
-    for delivery in due.iter_mut() {
-        delivery.attempt_count += 1;
-        delivery.tries_used += 1;
-    }
-    let lease = TimeDelta::from_std(terms.lease).unwrap_or(TimeDelta::MAX);
+/// Puts off a delivery that can't even be claimed.
+pub(crate) async fn put_off(
+    connection: &mut Connection,
+    notification_id: Uuid,
+    position: i32,
+    pause: Duration,
+) -> QueryResult<()> {
     sql_query(
-        "WITH leased AS (
-             UPDATE deliveries d
-                SET state = 'SENDING', next_attempt_time = NULL, lease_until = now() + $4, lease_owner = $5,
-                    attempt_count = attempt_count + 1, tries_used = tries_used + 1
-               FROM unnest($1, $2, $3) AS c (notification_id, position, trace_id)
-              WHERE (d.notification_id, d.position) = (c.notification_id, c.position)
-          RETURNING d.notification_id, d.position, d.attempt_count, c.trace_id)
-         INSERT INTO attempts (notification_id, position, number, start_time, trace_id)
-         SELECT notification_id, position, attempt_count, now(), trace_id FROM leased",
+        "UPDATE deliveries
+            SET next_attempt_time = CASE state WHEN 'QUEUED' THEN now() + $3 END,
+                lease_until = CASE state WHEN 'SENDING' THEN now() + $3 END, parked_on = NULL, park_until = NULL
+          WHERE (notification_id, position) = ($1, $2) AND (due_time <= now() OR parked_on IS NOT NULL)",
     )
-    .bind::<Array<SqlUuid>, _>(due.iter().map(|d| d.notification_id).collect::<Vec<_>>())
-    .bind::<Array<Integer>, _>(due.iter().map(|d| d.position).collect::<Vec<_>>())
-    .bind::<Array<Text>, _>(due.iter().map(|d| d.trace_id.as_str()).collect::<Vec<_>>())
-    .bind::<diesel::sql_types::Interval, _>(lease)
-    .bind::<Text, _>(terms.owner)
+    .bind::<SqlUuid, _>(notification_id)
+    .bind::<Integer, _>(position)
+    .bind::<Interval, _>(interval(pause))
     .execute(connection)
     .await?;
     Ok(())
 }
 
-/// Puts off the first delivery that is due, found as a claim of one finds it.
-pub(crate) async fn put_off(connection: &mut Connection, pause: Duration) -> QueryResult<Option<Uuid>> {
-    #[derive(QueryableByName)]
-    struct PutOff {
-        #[diesel(sql_type = SqlUuid)]
-        notification_id: Uuid,
-    }
-    let put_off: Option<PutOff> = sql_query(
-        "WITH first AS (
-             SELECT d.notification_id, d.position
-               FROM deliveries d JOIN notifications n USING (notification_id)
-              WHERE d.due_time <= now()
-              ORDER BY d.due_time
-              LIMIT 1
-                FOR UPDATE OF d SKIP LOCKED)
-         UPDATE deliveries d
-            SET next_attempt_time = CASE d.state WHEN 'QUEUED' THEN now() + $1 END,
-                lease_until = CASE d.state WHEN 'SENDING' THEN now() + $1 END
-           FROM first
-          WHERE (d.notification_id, d.position) = (first.notification_id, first.position)
-      RETURNING d.notification_id",
-    )
-    .bind::<diesel::sql_types::Interval, _>(TimeDelta::from_std(pause).unwrap_or(TimeDelta::MAX))
-    .get_result(connection)
-    .await
-    .optional()?;
-    Ok(put_off.map(|put_off| put_off.notification_id))
-}
-
-/// How long until the queue has to be looked at again; `None`: nothing waits.
-pub(crate) async fn next_due(connection: &mut Connection) -> QueryResult<Option<Duration>> {
+/// How long until the queue has to be looked at again: something becomes due, or a gate that somebody waits for opens, those
+/// in `but` excepted. `None`: nothing waits.
+pub(crate) async fn next_due(connection: &mut Connection, but: &[&str]) -> QueryResult<Option<Duration>> {
     #[derive(QueryableByName)]
     struct Next {
         #[diesel(sql_type = Nullable<Timestamptz>)]
@@ -224,10 +91,21 @@ pub(crate) async fn next_due(connection: &mut Connection) -> QueryResult<Option<
         #[diesel(sql_type = Timestamptz)]
         now: DateTime<Utc>,
     }
-    let next: Option<Next> =
-        sql_query("SELECT min(due_time) AS due_time, now() AS now FROM deliveries WHERE due_time IS NOT NULL")
-            .get_result(connection)
-            .await
-            .optional()?;
-    Ok(next.and_then(|next| Some((next.due_time? - next.now).to_std().unwrap_or_default())))
+    // The first of each lane by itself: the index has them in this order.
+    let next: Next = sql_query(
+        "SELECT now() AS now, least(
+             (SELECT min(first.due_time) FROM unnest($1) AS l (lane) CROSS JOIN LATERAL (
+                  SELECT due_time FROM deliveries d WHERE d.lane = l.lane AND due_time IS NOT NULL
+                   ORDER BY due_time LIMIT 1) AS first),
+             (SELECT min(open_time) FROM gates WHERE waiting AND gate <> ALL ($2))) AS due_time",
+    )
+    .bind::<Array<SmallInt>, _>(Lane::ALL.map(Lane::number).to_vec())
+    .bind::<Array<Text>, _>(but)
+    .get_result(connection)
+    .await?;
+    Ok(next.due_time.map(|due_time| (due_time - next.now).to_std().unwrap_or_default()))
+}
+
+pub(super) fn interval(duration: Duration) -> TimeDelta {
+    TimeDelta::from_std(duration).unwrap_or(TimeDelta::MAX)
 }

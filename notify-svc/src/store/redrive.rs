@@ -147,7 +147,7 @@ async fn requeue(
     )
     .bind::<Array<SqlUuid>, _>(requeued.iter().map(|one| one.notification_id).collect::<Vec<_>>())
     .bind::<Array<Integer>, _>(requeued.iter().map(|one| one.position.saturating_add(1)).collect::<Vec<_>>())
-    .bind::<Array<Integer>, _>(choices.iter().map(|choice| choice.position).collect::<Vec<_>>())
+    .bind::<Array<Integer>, _>(choices.iter().map(|choice| choice.place).collect::<Vec<_>>())
     .bind::<Array<Text>, _>(choices.iter().map(|choice| choice.channel.as_str()).collect::<Vec<_>>())
     .bind::<Array<Text>, _>(choices.iter().map(|choice| choice.address.as_str()).collect::<Vec<_>>())
     .bind::<Array<SmallInt>, _>(requeued.iter().map(|one| one.lane).collect::<Vec<_>>())

@@ -1,5 +1,7 @@
 //! Settling deliveries: the attempt's end, the delivery's next state, the notification's, and the next channel's delivery.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use chrono::{DateTime, Utc};
 use diesel::{
     QueryResult, QueryableByName, sql_query,
@@ -8,19 +10,29 @@ use diesel::{
 use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl};
 use notify_domain::{
     delivery::{Outcome, Step},
+    gate::{GateKey, Health, health_key},
+    policy::Policy,
     state::{DeliveryState, NotificationState},
 };
 use service::database::Connection;
 use uuid::Uuid;
 
-use super::queue::{self, Due, NewDelivery};
+use super::{
+    addresses::{self, Mark},
+    claim::Due,
+    gates,
+    queue::{self, NewDelivery},
+};
 
 /// A delivery as a worker holds it: still its own only while the token matches.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, QueryableByName)]
 pub(crate) struct Held {
+    #[diesel(sql_type = SqlUuid)]
     pub(crate) notification_id: Uuid,
+    #[diesel(sql_type = Integer)]
     pub(crate) position: i32,
     /// The attempt's number.
+    #[diesel(sql_type = Integer)]
     pub(crate) token: i32,
 }
 
@@ -42,6 +54,7 @@ pub(crate) struct Finished {
 #[derive(Debug)]
 pub(super) struct Settlement<'a> {
     held: Held,
+    lane: i16,
     step: &'a Step,
     tries_returned: i32,
 }
@@ -49,15 +62,17 @@ pub(super) struct Settlement<'a> {
 impl<'a> Settlement<'a> {
     /// Of a delivery that wasn't tried.
     pub(super) fn untried(due: &Due, step: &'a Step) -> Self {
-        Self { held: due.held(), step, tries_returned: 0 }
+        Self { held: due.held(), lane: due.lane, step, tries_returned: 0 }
     }
 }
 
-/// Settles tries in one transaction, each only if its worker still holds it. `decide` says what follows, by the database's
-/// clock. Returns what was decided, `None` where the lease was lost.
+/// Settles tries in one transaction, each only if its worker still holds it, and remembers what they have told of addresses
+/// and providers. `decide` says what follows, by the database's clock. Returns what was decided, `None` where the lease was
+/// lost.
 pub(crate) async fn settle(
     connection: &mut Connection,
     finished: &[Finished],
+    policy: &Policy,
     decide: impl Fn(DateTime<Utc>, &Finished) -> Step + Send + Sync,
 ) -> QueryResult<Vec<Option<Step>>> {
     let decide = &decide;
@@ -78,13 +93,68 @@ pub(crate) async fn settle(
             let settlements: Vec<_> = decided()
                 .map(|(f, step)| {
                     let tries_returned = i32::from(!f.outcome.counts());
-                    Settlement { held: f.delivery.held(), step, tries_returned }
+                    Settlement { held: f.delivery.held(), lane: f.delivery.lane, step, tries_returned }
                 })
                 .collect();
             apply(connection, &settlements).await?;
+            let told: Vec<&Finished> = decided().map(|(finished, _)| finished).collect();
+            addresses::mark(connection, told.iter().filter_map(|finished| mark(finished)).collect()).await?;
+            let now = owned.as_slice().first().map_or(DateTime::UNIX_EPOCH, |owned| owned.now);
+            hear(connection, now, &told, policy).await?;
             Ok(steps)
         })
         .await
+}
+
+/// What a try has taught about its address.
+fn mark(finished: &Finished) -> Option<Mark<'_>> {
+    let (delivery, outcome) = (&finished.delivery, &finished.outcome);
+    let moved_to = outcome.moved_to.as_deref().filter(|moved_to| *moved_to != delivery.address);
+    (moved_to.is_some() || outcome.marks_address()).then(|| Mark {
+        channel: &delivery.channel,
+        address: &delivery.address,
+        reason: &outcome.reason,
+        moved_to,
+        notification_id: delivery.notification_id,
+    })
+}
+
+/// Remembers what tries have told of their providers: pauses, failures, and that one is well again.
+async fn hear(
+    connection: &mut AsyncPgConnection,
+    now: DateTime<Utc>,
+    told: &[&Finished],
+    policy: &Policy,
+) -> QueryResult<()> {
+    let told: Vec<(GateKey, &Outcome)> = told
+        .iter()
+        .filter_map(|finished| Some((health_key(&finished.delivery.gates())?.clone(), &finished.outcome)))
+        .collect();
+    let names: BTreeSet<&str> = told.iter().map(|(key, _)| key.name.as_str()).collect();
+    let mut gates = gates::lock(connection, &[], &names.into_iter().collect::<Vec<_>>()).await?;
+    let mut changed = BTreeMap::new();
+    for (key, outcome) in &told {
+        let health = outcome.health();
+        let before = gates.get(&key.name);
+        // That a provider of which nothing is remembered is well needs no row.
+        if before.is_none() && outcome.pause.is_none() && matches!(health, Health::Alive | Health::Unknown) {
+            continue;
+        }
+        let mut gate = before.cloned().unwrap_or_default();
+        gate.heard(now, health, &outcome.reason, policy.breaker());
+        if let Some(pause) = outcome.pause {
+            gate.pause(now, pause, &outcome.reason);
+        }
+        if before != Some(&gate) {
+            changed.insert(key.name.as_str(), key);
+            gates.insert(key.name.clone(), gate);
+        }
+    }
+    let rows: Vec<_> = changed
+        .into_iter()
+        .filter_map(|(name, key)| gates.get(name).map(|gate| (name, gate, gate.open_time(now, policy.rate(key)))))
+        .collect();
+    gates::save(connection, &rows).await
 }
 
 #[derive(QueryableByName)]
@@ -154,9 +224,12 @@ pub(super) async fn apply(connection: &mut AsyncPgConnection, settlements: &[Set
     let next: Vec<NewDelivery> = settlements
         .iter()
         .filter_map(|settlement| match settlement.step {
-            Step::Fallback(_, choice) => {
-                Some(NewDelivery { notification_id: settlement.held.notification_id, choice: choice.clone() })
-            }
+            Step::Fallback(_, choice) | Step::PassOver(_, choice) => Some(NewDelivery {
+                notification_id: settlement.held.notification_id,
+                position: settlement.held.position + 1,
+                lane: settlement.lane,
+                choice: choice.clone(),
+            }),
             _ => None,
         })
         .collect();
@@ -169,7 +242,7 @@ async fn update_deliveries(connection: &mut AsyncPgConnection, settlements: &[Se
         "UPDATE deliveries d
             SET state = s.state, reason = s.reason, next_attempt_time = s.next_attempt_time,
                 settle_time = CASE WHEN s.next_attempt_time IS NULL THEN now() END,
-                lease_until = NULL, lease_owner = NULL, tries_used = tries_used - s.tries_returned
+                parked_on = NULL, park_until = NULL, lease_until = NULL, lease_owner = NULL, tries_used = tries_used - s.tries_returned
            FROM unnest($1, $2, $3, $4, $5, $6)
                 AS s (notification_id, position, tries_returned, state, reason, next_attempt_time)
           WHERE (d.notification_id, d.position) = (s.notification_id, s.position)",
@@ -191,6 +264,7 @@ fn delivery_columns(step: &Step) -> (DeliveryState, &str, Option<DateTime<Utc>>)
         Step::Retry(at) => (DeliveryState::Queued, "", Some(*at)),
         Step::Expired => (DeliveryState::Expired, "", None),
         Step::Fallback(reason, _) | Step::Dead(reason) => (DeliveryState::Failed, reason, None),
+        Step::PassOver(reason, _) | Step::Suppressed(reason) => (DeliveryState::Suppressed, reason, None),
     }
 }
 
@@ -202,7 +276,8 @@ async fn update_notifications(connection: &mut AsyncPgConnection, settlements: &
                 Step::Delivered => NotificationState::Delivered,
                 Step::Expired => NotificationState::Expired,
                 Step::Dead(_) => NotificationState::Dead,
-                Step::Retry(_) | Step::Fallback(..) => return None,
+                Step::Suppressed(_) => NotificationState::Suppressed,
+                Step::Retry(_) | Step::Fallback(..) | Step::PassOver(..) => return None,
             };
             Some((settlement.held.notification_id, state.as_str()))
         })

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use p2phub_proto::notify::v1::{
     CancelJobRequest, CountNotificationsRequest, DeliveryState, GetJobRequest, Job, JobState, ListAuditEventsRequest,
     ListJobsRequest, Notification, NotificationFilter, NotificationState, RedriveNotificationsRequest,
-    RedriveNotificationsResponse,
+    RedriveNotificationsResponse, ResetAddressRequest,
 };
 use p2phub_tests::{
     builders::request_id,
@@ -108,6 +108,14 @@ async fn what_is_queued_again_gets_a_new_delivery_and_the_job_is_on_record() {
     desk.webhook.then([Reply::status(410)]);
     let id = desk.ask_webhook("ada").await;
     let dead = desk.when(&id, |one| one.state() == NotificationState::Dead).await;
+    // The answer has marked the address; until that is forgotten it would die again.
+    let forget = ResetAddressRequest {
+        request_id: request_id(),
+        channel: "webhook".to_owned(),
+        address: desk.webhook.url(""),
+        reason: WHY.to_owned(),
+    };
+    desk.pair.clients.clone().operators.reset_address(forget).await.expect("a reset");
     let filter = NotificationFilter { trace_id: dead.trace_id.clone(), ..Default::default() };
     let answer = ask(&desk.pair, RedriveNotificationsRequest { filter: Some(filter), ..redrive(50) }).await;
     let job = answer.job.expect("a job");

@@ -55,7 +55,7 @@ impl Contract {
         for file in set.file {
             let package = file.package().to_owned();
             for message in file.message_type.clone() {
-                // A map's entries are messages of their own.
+                // A map's entries.
                 for entry in message.nested_type.clone() {
                     contract.messages.insert(format!(".{package}.{}.{}", message.name(), entry.name()), entry);
                 }

@@ -1,0 +1,213 @@
+//! Who may be sent now: a delivery passes every gate in front of it at once, or none, and is parked on the one that holds it
+//! longest.
+
+use std::collections::{BTreeMap, HashMap};
+
+use chrono::{DateTime, Utc};
+
+use crate::{
+    gate::{Gate, GateKey, Scope},
+    policy::Policy,
+};
+
+/// The gates of one turn, with what passes them.
+#[derive(Debug)]
+pub struct Admission<'a> {
+    now: DateTime<Utc>,
+    policy: &'a Policy,
+    gates: BTreeMap<String, Gate>,
+    /// Sends in flight here, by domain gate; and how many there may be.
+    in_flight: HashMap<String, u32>,
+    in_flight_max: u32,
+    changed: BTreeMap<String, GateKey>,
+}
+
+impl<'a> Admission<'a> {
+    /// With the gates that there is something to remember of.
+    pub fn new(
+        now: DateTime<Utc>,
+        policy: &'a Policy,
+        gates: BTreeMap<String, Gate>,
+        in_flight: HashMap<String, u32>,
+        in_flight_max: u32,
+    ) -> Self {
+        Self { now, policy, gates, in_flight, in_flight_max, changed: BTreeMap::new() }
+    }
+
+    /// Lets a delivery through, or says which gate holds it.
+    pub fn admit(&mut self, keys: &[GateKey]) -> Result<(), GateKey> {
+        let held = keys.iter().filter(|key| self.room(key) == 0).max_by_key(|key| self.open_time(key));
+        if let Some(held) = held {
+            let gate = self.gates.entry(held.name.clone()).or_default();
+            if !gate.waiting {
+                gate.waiting = true;
+                self.changed.insert(held.name.clone(), held.clone());
+            }
+            return Err(held.clone());
+        }
+        for key in keys {
+            self.pass(key);
+        }
+        Ok(())
+    }
+
+    /// How many may pass a gate now.
+    pub fn room(&self, key: &GateKey) -> u32 {
+        let by_gate = match (self.gates.get(&key.name), self.policy.rate(key)) {
+            (None, None) => u32::MAX,
+            (None, rate) => Gate::default().room(self.now, rate),
+            (Some(gate), rate) => gate.room(self.now, rate),
+        };
+        let in_flight = match key.scope {
+            Scope::Domain => self.in_flight.get(&key.name).copied().unwrap_or_default(),
+            _ => return by_gate,
+        };
+        by_gate.min(self.in_flight_max.saturating_sub(in_flight))
+    }
+
+    fn open_time(&self, key: &GateKey) -> DateTime<Utc> {
+        self.gates.get(&key.name).map_or(self.now, |gate| gate.open_time(self.now, self.policy.rate(key)))
+    }
+
+    fn pass(&mut self, key: &GateKey) {
+        if key.scope == Scope::Domain {
+            let count = self.in_flight.entry(key.name.clone()).or_default();
+            *count = count.saturating_add(1);
+        }
+        let rate = self.policy.rate(key);
+        let remembered = self.gates.contains_key(&key.name);
+        if rate.is_none() && !remembered {
+            return;
+        }
+        let gate = self.gates.entry(key.name.clone()).or_default();
+        let before = gate.clone();
+        gate.pass(self.now, rate);
+        if *gate != before {
+            self.changed.insert(key.name.clone(), key.clone());
+        }
+    }
+
+    /// The gates that are to be remembered differently now, with when each opens.
+    pub fn changes(&self) -> impl Iterator<Item = (&str, &Gate, DateTime<Utc>)> {
+        self.changed.values().filter_map(|key| {
+            let gate = self.gates.get(&key.name)?;
+            Some((key.name.as_str(), gate, gate.open_time(self.now, self.policy.rate(key))))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::TimeDelta;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{
+        channel::Channel,
+        gate::{Health, keys},
+    };
+
+    const NOW: DateTime<Utc> = DateTime::UNIX_EPOCH;
+
+    fn at(ms: i64) -> DateTime<Utc> {
+        NOW + TimeDelta::milliseconds(ms)
+    }
+
+    fn admission(policy: &Policy, now: DateTime<Utc>, gates: BTreeMap<String, Gate>) -> Admission<'_> {
+        Admission::new(now, policy, gates, HashMap::new(), 4)
+    }
+
+    #[test]
+    fn nothing_is_remembered_where_there_is_no_limit() {
+        let policy = Policy::builtin();
+        let mut admission = admission(&policy, NOW, BTreeMap::new());
+        assert_eq!(admission.admit(&keys(Channel::Log, "", "")), Ok(()));
+        assert_eq!(admission.admit(&keys(Channel::Webhook, "http://a/b", "d")), Ok(()));
+        assert_eq!(admission.changes().count(), 0);
+    }
+
+    #[test]
+    fn a_domain_takes_only_its_share_of_the_workers() {
+        let policy = Policy::builtin();
+        let mut admission = admission(&policy, NOW, BTreeMap::new());
+        let slow = keys(Channel::Webhook, "http://slow:80/x", "d");
+        for _ in 0..4 {
+            assert_eq!(admission.admit(&slow), Ok(()));
+        }
+        let held = admission.admit(&slow).expect_err("no room");
+        assert_eq!(held.name, "domain/webhook/slow:80");
+        assert_eq!(admission.admit(&keys(Channel::Webhook, "http://fast/x", "e")), Ok(()), "the others pass");
+        let (name, gate, open) = admission.changes().next().expect("a change");
+        assert_eq!((name, gate.waiting, open), (held.name.as_str(), true, NOW));
+    }
+
+    #[test]
+    fn whoever_is_held_takes_nothing_from_the_gates_that_would_let_it_through() {
+        let policy = Policy::builtin();
+        let mut admission = admission(&policy, NOW, BTreeMap::new());
+        let one = keys(Channel::Telegram, "1", "one");
+        let passed = (0..20).filter(|_| admission.admit(&one).is_ok()).count();
+        assert_eq!(passed, 5, "the recipient's burst");
+        let others =
+            (0..40).filter(|number| admission.admit(&keys(Channel::Telegram, "x", &number.to_string())).is_ok());
+        assert_eq!(others.count(), 25, "the token's burst less those five");
+    }
+
+    #[test]
+    fn a_paused_channel_holds_all_of_it_and_a_closed_provider_lets_one_probe_through() {
+        let policy = Policy::builtin();
+        let paused = Gate { closed_until: at(1_000_000), ..Gate::default() };
+        let mut admission_paused = admission(&policy, NOW, [("channel/log".to_owned(), paused)].into());
+        let held = admission_paused.admit(&keys(Channel::Log, "", "")).expect_err("paused");
+        assert_eq!(held.name, "channel/log");
+
+        let mut tripped = Gate::default();
+        tripped.heard(NOW, Health::Refusing, "TELEGRAM_TOKEN_REFUSED", policy.breaker());
+        let gates = || [("provider/telegram".to_owned(), tripped.clone())].into();
+        let to = |number: i32| keys(Channel::Telegram, "1", &number.to_string());
+        assert!(admission(&policy, at(4_999), gates()).admit(&to(1)).is_err());
+        let mut later = admission(&policy, at(5_000), gates());
+        assert_eq!((later.admit(&to(1)).is_ok(), later.admit(&to(2)).is_ok()), (true, false));
+    }
+
+    proptest! {
+        /// However arrivals fall, no window of any length sees more than its limit.
+        #[test]
+        fn a_limit_holds_in_every_window(gaps in prop::collection::vec(0_i64..700, 1..200)) {
+            let policy = Policy::builtin();
+            let to = keys(Channel::Telegram, "1", "one");
+            let (mut gates, mut now, mut sent) = (BTreeMap::new(), 0, Vec::new());
+            for gap in gaps {
+                now += gap;
+                let mut admission = admission(&policy, at(now), gates);
+                if admission.admit(&to).is_ok() {
+                    sent.push(now);
+                }
+                gates = admission.gates;
+            }
+            for (place, start) in sent.iter().enumerate() {
+                for (count, end) in (1..).zip(&sent[place..]) {
+                    prop_assert!(count <= 5 + (end - start) / 1000, "{count} from {start} to {end}");
+                }
+            }
+        }
+
+        /// A delivery that waits for the time that its gate names passes then.
+        #[test]
+        fn the_open_time_is_true(used in 1_usize..12) {
+            let policy = Policy::builtin();
+            let to = keys(Channel::Telegram, "1", "one");
+            let mut first = admission(&policy, NOW, BTreeMap::new());
+            let passed = (0..used).filter(|_| first.admit(&to).is_ok()).count();
+            prop_assert_eq!(passed, used.min(5));
+            let recipient = to.last().expect("a key");
+            let open = first.open_time(recipient);
+            let mut then = admission(&policy, open.max(NOW), first.gates.clone());
+            prop_assert!(then.admit(&to).is_ok());
+            if used >= 5 {
+                let mut before = admission(&policy, open - TimeDelta::milliseconds(1), first.gates);
+                prop_assert!(before.admit(&to).is_err());
+            }
+        }
+    }
+}
