@@ -14,6 +14,7 @@ mod kills;
 mod local;
 mod model;
 mod never_again;
+mod operators;
 mod outage;
 mod payments;
 mod publisher;

@@ -5,7 +5,7 @@ use std::{net::SocketAddr, time::Duration};
 use p2phub_proto::{
     notify::v1::{
         notification_ingest_service_client::NotificationIngestServiceClient,
-        notification_service_client::NotificationServiceClient,
+        notification_service_client::NotificationServiceClient, operator_service_client::OperatorServiceClient,
     },
     referral::v1::{
         audit_service_client::AuditServiceClient, broadcast_service_client::BroadcastServiceClient,
@@ -27,6 +27,7 @@ pub struct Clients {
     pub broadcasts: BroadcastServiceClient<Channel>,
     pub ingest: NotificationIngestServiceClient<Channel>,
     pub notifications: NotificationServiceClient<Channel>,
+    pub operators: OperatorServiceClient<Channel>,
 }
 
 impl Clients {
@@ -40,7 +41,8 @@ impl Clients {
             audit: AuditServiceClient::new(referral.clone()),
             broadcasts: BroadcastServiceClient::new(referral),
             ingest: NotificationIngestServiceClient::new(notify.clone()),
-            notifications: NotificationServiceClient::new(notify),
+            notifications: NotificationServiceClient::new(notify.clone()),
+            operators: OperatorServiceClient::new(notify),
         }
     }
 }

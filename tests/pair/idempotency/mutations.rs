@@ -15,15 +15,15 @@ use p2phub_tests::{
 use prost::Message;
 use tonic::{Request, Response, Status, client::Grpc};
 
-/// One mutation: content that succeeds, and content that differs. Neither has a request ID.
-pub(super) struct Mutation {
-    pub(super) path: &'static str,
-    pub(super) content: Vec<u8>,
-    pub(super) other: Vec<u8>,
+/// One mutation, by its path or what that has behind the package: content that succeeds, and content that differs. Neither has a request ID.
+pub(crate) struct Mutation {
+    pub(crate) path: &'static str,
+    pub(crate) content: Vec<u8>,
+    pub(crate) other: Vec<u8>,
 }
 
 impl Mutation {
-    pub(super) fn new<M: Message>(path: &'static str, content: &M, other: &M) -> Self {
+    pub(crate) fn new<M: Message>(path: &'static str, content: &M, other: &M) -> Self {
         Self { path, content: content.encode_to_vec(), other: other.encode_to_vec() }
     }
 }
@@ -107,7 +107,7 @@ pub(super) async fn mutations(clients: &mut Clients) -> Vec<Mutation> {
 }
 
 /// Sends `content` under a request ID, which is field 1 of every mutation; gives the answer's bytes.
-pub(super) async fn call(
+pub(crate) async fn call(
     address: SocketAddr,
     mutation: &Mutation,
     request_id: &str,
@@ -117,6 +117,10 @@ pub(super) async fn call(
     let body = if length == 0 { content.to_vec() } else { [&[0x0a, length], request_id.as_bytes(), content].concat() };
     let mut grpc = Grpc::new(channel(address));
     grpc.ready().await.expect("a connection");
-    let path = PathAndQuery::try_from(format!("/p2phub.referral.v1.{}", mutation.path)).expect("a path");
+    let path = match mutation.path {
+        path if path.starts_with('/') => path.to_owned(),
+        path => format!("/p2phub.referral.v1.{path}"),
+    };
+    let path = PathAndQuery::try_from(path).expect("a path");
     grpc.unary(Request::new(body), path, Bytes).await
 }
