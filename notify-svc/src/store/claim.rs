@@ -28,6 +28,7 @@ use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use super::{
+    feed::{self, Change},
     gates,
     queue::interval,
     settle::{self, Settlement},
@@ -362,8 +363,10 @@ async fn admit(
         }
     }
     let settlements: Vec<_> = claim.settled.iter().map(|(due, step)| Settlement::untried(due, step)).collect();
-    settle::apply(connection, &settlements).await?;
+    settle::apply(connection, now, &settlements).await?;
     lease(connection, terms, &mut claim.leased).await?;
+    let begun: Vec<Change> = claim.leased.iter().map(|due| due.change(now, DeliveryState::Sending, "")).collect();
+    feed::tell(connection, &begun).await?;
     park(connection, &claim.parked).await?;
     gates::save(connection, &admission.changes().collect::<Vec<_>>()).await?;
     gates::settle_waiting(connection, &open.keys().map(String::as_str).collect::<Vec<_>>()).await?;
