@@ -39,6 +39,8 @@ const LEASE: Duration = Duration::from_secs(25);
 const POLL_INTERVAL: Duration = Duration::from_millis(500);
 /// The shortest pause, for deliveries that are due but locked by another instance.
 const PAUSE_MIN: Duration = Duration::from_millis(10);
+/// How many deliveries a turn looks at when gates hold up most of them.
+const LOOK_MAX: u32 = 1000;
 /// How long a delivery rests that can't even be claimed: people have to look at it.
 const PUT_OFF: Duration = Duration::from_secs(10 * 60);
 /// How long sends in flight may go on when the service stops.
@@ -70,10 +72,10 @@ impl Dispatcher {
         let judge = Judge { policy: Arc::clone(&self.policy), channels: self.senders.channels() };
         let mut flight = Flight::new(attempts);
         let mut ended = Vec::new();
-        let mut away = false;
+        let (mut look, mut away) = (0, false);
         while !stop.is_cancelled() {
             flight.collect(&mut ended);
-            let turn = in_time(self.turn(&judge, &mut flight, &mut ended)).await;
+            let turn = in_time(self.turn(&judge, &mut flight, &mut ended, &mut look)).await;
             log_change(&mut away, turn.as_ref().err());
             let pause = turn.unwrap_or(POLL_INTERVAL);
             if let Some(first) = self.wait(&mut flight, pause, &stop).await {
@@ -89,13 +91,16 @@ impl Dispatcher {
         judge: &Judge,
         flight: &mut Flight,
         ended: &mut Vec<Finished>,
+        look: &mut u32,
     ) -> Result<Duration, StoreError> {
         self.renew(flight).await?;
         self.settle(judge, ended).await?;
         let in_flight = flight.by_domain();
+        let limit = self.workers.saturating_sub(u32::try_from(flight.len()).unwrap_or(u32::MAX));
         let terms = Terms {
             owner: &self.owner,
-            limit: self.workers.saturating_sub(u32::try_from(flight.len()).unwrap_or(u32::MAX)),
+            limit,
+            look: limit.max(*look),
             lease: LEASE,
             policy: &self.policy,
             in_flight: &in_flight,
@@ -107,6 +112,8 @@ impl Dispatcher {
         }
         let mut connection = database::connect(&self.pool).await?;
         let claim = claim(&mut connection, judge, terms).await?;
+        // Twice as many each time, while it helps; few otherwise, since each of them costs.
+        *look = if claim.is_held_up() { terms.look.saturating_mul(2).min(LOOK_MAX) } else { 0 };
         for (due, step) in &claim.settled {
             attempt::log_step(due, step);
         }
@@ -190,7 +197,7 @@ async fn claim(connection: &mut Connection, judge: &Judge, terms: Terms<'_>) -> 
         claim => return claim,
     }
     let mut picked = Vec::new();
-    let one = Terms { limit: 1, ..terms };
+    let one = Terms { limit: 1, look: 1, ..terms };
     let claim = claim::claim(connection, one, |due| judge.before(due), &mut picked).await;
     if let Err(error) = &claim
         && !passes(error)

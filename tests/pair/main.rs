@@ -5,6 +5,7 @@ mod chain;
 mod concurrency;
 mod conformance;
 mod delivery;
+mod delivery_storm;
 mod edge;
 mod guards;
 mod harness;

@@ -70,6 +70,14 @@ impl Instance {
         }
     }
 
+    /// The process's ID; `None` for an instance in this process.
+    pub fn process_id(&self) -> Option<u32> {
+        match &self.kind {
+            Kind::Task { .. } => None,
+            Kind::Process { child, .. } => Some(child.id()),
+        }
+    }
+
     /// What a process has printed.
     pub fn log(&self) -> String {
         match &self.kind {

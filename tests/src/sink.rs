@@ -133,7 +133,12 @@ pub struct Sink {
 impl Sink {
     /// Answers everything with an empty 200 until told otherwise.
     pub async fn start() -> Self {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port");
+        Self::start_at((Ipv4Addr::LOCALHOST, 0).into()).await
+    }
+
+    /// As `start`, at an address of one's choice: a server that comes back.
+    pub async fn start_at(address: SocketAddr) -> Self {
+        let listener = TcpListener::bind(address).await.expect("a port");
         let address = listener.local_addr().expect("an address");
         let script = Script {
             next: VecDeque::new(),

@@ -36,19 +36,24 @@ impl<'a> Admission<'a> {
 
     /// Lets a delivery through, or says which gate holds it.
     pub fn admit(&mut self, keys: &[GateKey]) -> Result<(), GateKey> {
-        let held = keys.iter().filter(|key| self.room(key) == 0).max_by_key(|key| self.open_time(key));
-        if let Some(held) = held {
-            let gate = self.gates.entry(held.name.clone()).or_default();
-            if !gate.waiting {
-                gate.waiting = true;
-                self.changed.insert(held.name.clone(), held.clone());
-            }
-            return Err(held.clone());
+        if let Some(held) = self.hold(keys) {
+            return Err(held);
         }
         for key in keys {
             self.pass(key);
         }
         Ok(())
+    }
+
+    /// The gate that holds a delivery, if one does; somebody waits for it from now on.
+    pub fn hold(&mut self, keys: &[GateKey]) -> Option<GateKey> {
+        let held = keys.iter().filter(|key| self.room(key) == 0).max_by_key(|key| self.open_time(key))?;
+        let gate = self.gates.entry(held.name.clone()).or_default();
+        if !gate.waiting {
+            gate.waiting = true;
+            self.changed.insert(held.name.clone(), held.clone());
+        }
+        Some(held.clone())
     }
 
     /// How many may pass a gate now.
@@ -124,6 +129,18 @@ mod tests {
         assert_eq!(admission.admit(&keys(Channel::Log, "", "")), Ok(()));
         assert_eq!(admission.admit(&keys(Channel::Webhook, "http://a/b", "d")), Ok(()));
         assert_eq!(admission.changes().count(), 0);
+    }
+
+    #[test]
+    fn asking_which_gate_holds_lets_nothing_through() {
+        let policy = Policy::builtin();
+        let mut admission = admission(&policy, NOW, BTreeMap::new());
+        let slow = keys(Channel::Webhook, "http://slow:80/x", "d");
+        (0..9).for_each(|_| assert_eq!(admission.hold(&slow), None));
+        (0..4).for_each(|_| assert_eq!(admission.admit(&slow), Ok(())));
+        let held = admission.hold(&slow).expect("no room");
+        assert_eq!(admission.admit(&slow), Err(held));
+        assert!(admission.changes().all(|(_, gate, _)| gate.waiting) && admission.changes().count() == 1);
     }
 
     #[test]

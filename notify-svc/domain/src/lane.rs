@@ -32,60 +32,36 @@ impl Lane {
 }
 
 /// How many of `room` places each lane gets, of those that `waiting` wants: by weight, what one lane doesn't need going to
-/// the others, the first lanes first. `random` (of any size) decides who gets the places that the weights split, so that in
-/// the long run each lane gets its share even of one place at a time.
+/// the others. Where the weights split a place, `random` (of any size) decides who gets it, each lane as often as the part of
+/// it that is its own: in the long run each gets its share, however few places there are at a time.
 pub fn share(room: u32, waiting: [u32; LANES], weights: [u32; LANES], random: u32) -> [u32; LANES] {
     let mut given = [0_u32; LANES];
-    let wanting = |given: &[u32; LANES]| {
-        let mut weights = weights;
-        for ((weight, wanted), given) in weights.iter_mut().zip(waiting).zip(given) {
-            if *given >= wanted {
+    let mut left = room.min(waiting.into_iter().fold(0, u32::saturating_add));
+    while left > 0 {
+        let mut wanting = weights;
+        for ((weight, wanted), given) in wanting.iter_mut().zip(waiting).zip(given) {
+            if given >= wanted {
                 *weight = 0;
             }
         }
-        weights
-    };
-    let mut left = room.min(waiting.iter().fold(0, |sum: u32, wanted| sum.saturating_add(*wanted)));
-    // Whole shares first: each lane's part of the room, rounded down.
-    let all = sum(wanting(&given));
-    if let Some(total) = nonzero(all) {
-        let whole = wanting(&given).map(|weight| part(left, weight, total));
-        for ((given, wanted), whole) in given.iter_mut().zip(waiting).zip(whole) {
-            *given = wanted.min(whole);
+        let total = wanting.into_iter().fold(0, u32::saturating_add);
+        // Tickets at even distances over the lanes' parts of places laid end to end (systematic sampling).
+        let Some(mut ticket) = random.checked_rem(total).map(u64::from) else { break };
+        let (total, mut laid) = (u64::from(total), 0_u64);
+        let places = u64::from(left);
+        for ((given, wanted), weight) in given.iter_mut().zip(waiting).zip(wanting) {
+            let parts = places.saturating_mul(weight.into());
+            let whole = parts.checked_div(total).unwrap_or_default();
+            laid = laid.saturating_add(parts.checked_rem(total).unwrap_or_default());
+            let by_lot = u64::from(ticket < laid);
+            ticket = ticket.saturating_add(total.saturating_mul(by_lot));
+            let more = u32::try_from(whole.saturating_add(by_lot)).unwrap_or(u32::MAX);
+            let more = more.min(wanted.saturating_sub(*given));
+            *given = given.saturating_add(more);
+            left = left.saturating_sub(more);
         }
-        left = left.saturating_sub(sum(given));
-    }
-    // Then place by place, by lot among those who still want one.
-    let mut lot = random;
-    while left > 0 {
-        let weights = wanting(&given);
-        let Some(total) = nonzero(sum(weights)) else { break };
-        let mut ticket = lot.checked_rem(total).unwrap_or_default();
-        for (given, weight) in given.iter_mut().zip(weights) {
-            if ticket < weight {
-                *given = given.saturating_add(1);
-                break;
-            }
-            ticket = ticket.saturating_sub(weight);
-        }
-        // Any fixed scrambling: the next ticket is another one (Numerical Recipes' linear congruential generator).
-        lot = lot.wrapping_mul(1_664_525).wrapping_add(1_013_904_223).rotate_left(16);
-        left = left.saturating_sub(1);
     }
     given
-}
-
-fn sum(values: [u32; LANES]) -> u32 {
-    values.into_iter().fold(0, u32::saturating_add)
-}
-
-fn nonzero(value: u32) -> Option<u32> {
-    (value > 0).then_some(value)
-}
-
-fn part(room: u32, weight: u32, total: u32) -> u32 {
-    let whole = u64::from(room).saturating_mul(weight.into()).checked_div(total.into()).unwrap_or_default();
-    u32::try_from(whole).unwrap_or(u32::MAX)
 }
 
 #[cfg(test)]
@@ -104,17 +80,21 @@ mod tests {
     }
 
     #[test]
-    fn even_one_place_at_a_time_no_lane_starves() {
-        let mut given = [0; LANES];
-        for random in 0..10_000_u32 {
-            let one = share(1, [1000; LANES], WEIGHTS, random.wrapping_mul(2_654_435_761));
-            assert_eq!(one.iter().sum::<u32>(), 1);
-            for (sum, one) in given.iter_mut().zip(one) {
-                *sum += one;
+    fn however_few_places_there_are_at_a_time_each_lane_gets_its_share_in_the_long_run() {
+        const TURNS: u32 = 10_000;
+        for (waiting, parts) in [([1000; LANES], WEIGHTS), ([1000, 0, 1000], [6, 0, 1])] {
+            for room in 1..=17 {
+                let mut given = [0; LANES];
+                for random in 0..TURNS {
+                    let one = share(room, waiting, WEIGHTS, random.wrapping_mul(2_654_435_761));
+                    assert_eq!(one.iter().sum::<u32>(), room);
+                    given.iter_mut().zip(one).for_each(|(sum, one)| *sum += one);
+                }
+                for (given, part) in given.into_iter().zip(parts) {
+                    let expected = TURNS * room * part / parts.iter().sum::<u32>();
+                    assert!(given.abs_diff(expected) < TURNS / 30, "{given} of {expected}, {room} at a time");
+                }
             }
-        }
-        for (given, expected) in given.into_iter().zip([6000_i64, 3000, 1000]) {
-            assert!((i64::from(given) - expected).abs() < 300, "{given} of {expected}");
         }
     }
 

@@ -18,7 +18,7 @@ use notify_domain::{
     admission::Admission,
     channel::Channel,
     delivery::{LEASE_LOST, Outcome, Step},
-    gate::{Gate, GateKey, keys},
+    gate::{Gate, GateKey, Scope, keys},
     lane::{LANES, Lane, share},
     policy::Policy,
     state::{DeliveryState, OutcomeClass},
@@ -117,6 +117,15 @@ pub(crate) struct Claim {
     pub(crate) settled: Vec<(Due, Step)>,
     /// Held by a gate from now on.
     parked: Vec<(Due, GateKey)>,
+    /// Left as they were, for want of workers.
+    left: usize,
+}
+
+impl Claim {
+    /// Whether more of what was looked at is held by gates than not.
+    pub(crate) fn is_held_up(&self) -> bool {
+        self.parked.len() > self.leased.len() + self.settled.len() + self.left
+    }
 }
 
 /// Who claims, how much, and on what terms.
@@ -124,6 +133,8 @@ pub(crate) struct Claim {
 pub(crate) struct Terms<'a> {
     pub(crate) owner: &'a str,
     pub(crate) limit: u32,
+    /// How many to look at for that: more than the limit when gates hold up many, so that those are soon out of the way.
+    pub(crate) look: u32,
     pub(crate) lease: Duration,
     pub(crate) policy: &'a Policy,
     /// Sends in flight here by domain gate, and how many there may be.
@@ -168,11 +179,11 @@ async fn take(
     terms: Terms<'_>,
     open: &BTreeMap<String, Gate>,
 ) -> QueryResult<Vec<Due>> {
-    let (now, due_count) = count_due(connection, terms.limit).await?;
+    let (now, due_count) = count_due(connection, terms.look).await?;
     let someone_is_due = due_count.iter().any(|count| *count > 0);
-    let for_parked = if someone_is_due { terms.limit.div_ceil(2) } else { terms.limit };
+    let for_parked = if someone_is_due { terms.look.div_ceil(2) } else { terms.look };
     let mut taken = take_parked(connection, terms, for_parked, now, open).await?;
-    let left = terms.limit.saturating_sub(u32::try_from(taken.len()).unwrap_or(u32::MAX));
+    let left = terms.look.saturating_sub(u32::try_from(taken.len()).unwrap_or(u32::MAX));
     if someone_is_due && left > 0 {
         let shares = share(left, due_count, terms.policy.lane_weights(), terms.random);
         taken.extend(take_due(connection, shares).await?);
@@ -344,18 +355,26 @@ async fn admit(
     let due: Vec<(Due, Vec<GateKey>)> =
         due.into_iter().map(|due| (due.gates(), due)).map(|(keys, due)| (due, keys)).collect();
     let all = || due.iter().flat_map(|(_, keys)| keys);
-    let limited: BTreeSet<&str> =
-        all().filter(|key| terms.policy.rate(key).is_some()).map(|key| key.name.as_str()).collect();
+    let crowded = crowded(terms, all());
+    let noted: BTreeSet<&str> = all()
+        .filter(|key| terms.policy.rate(key).is_some() || crowded.contains(key.name.as_str()))
+        .map(|key| key.name.as_str())
+        .collect();
     let names: BTreeSet<&str> = all().map(|key| key.name.as_str()).chain(open.keys().map(String::as_str)).collect();
-    let limited: Vec<&str> = limited.into_iter().collect();
+    let noted: Vec<&str> = noted.into_iter().collect();
     let names: Vec<&str> = names.into_iter().collect();
-    let gates = gates::lock(connection, &limited, &names).await?;
+    let gates = gates::lock(connection, &noted, &names).await?;
 
+    let limit = usize::try_from(terms.limit).unwrap_or(usize::MAX);
     let mut admission = terms.admission(now, gates);
     let mut claim = Claim::default();
     for (delivery, keys) in due {
         match decide(&delivery) {
             Some(step) => claim.settled.push((delivery, step)),
+            None if claim.leased.len() >= limit => match admission.hold(&keys) {
+                Some(gate) => claim.parked.push((delivery, gate)),
+                None => claim.left += 1,
+            },
             None => match admission.admit(&keys) {
                 Ok(()) => claim.leased.push(delivery),
                 Err(gate) => claim.parked.push((delivery, gate)),
@@ -371,6 +390,16 @@ async fn admit(
     gates::save(connection, &admission.changes().collect::<Vec<_>>()).await?;
     gates::settle_waiting(connection, &open.keys().map(String::as_str).collect::<Vec<_>>()).await?;
     Ok(claim)
+}
+
+/// Domains for which there are more deliveries than workers: some will be parked on them.
+fn crowded<'a>(terms: Terms<'_>, keys: impl Iterator<Item = &'a GateKey>) -> BTreeSet<&'a str> {
+    let mut sends: BTreeMap<&str, u32> = BTreeMap::new();
+    for key in keys.filter(|key| key.scope == Scope::Domain) {
+        let in_flight = || terms.in_flight.get(&key.name).copied().unwrap_or_default();
+        *sends.entry(&key.name).or_insert_with(in_flight) += 1;
+    }
+    sends.into_iter().filter(|(_, count)| *count > terms.in_flight_max).map(|(name, _)| name).collect()
 }
 
 async fn lease(connection: &mut AsyncPgConnection, terms: Terms<'_>, due: &mut [Due]) -> QueryResult<()> {

@@ -61,26 +61,36 @@ pub(super) async fn open(connection: &mut AsyncPgConnection, but: &[&str]) -> Qu
     Ok(by_name(rows))
 }
 
-/// Locks gates. Those in `limited` are made if need be; of the others there may be nothing to remember.
+/// Locks gates. Those in `noted`, of which there will be something to remember, are made first if need be: only what is locked
+/// may be saved, or two who make the same gate at once would forget what the first one noted. Of the others there may be
+/// nothing.
 pub(super) async fn lock(
     connection: &mut AsyncPgConnection,
-    limited: &[&str],
+    noted: &[&str],
     names: &[&str],
 ) -> QueryResult<BTreeMap<String, Gate>> {
     if names.is_empty() {
         return Ok(BTreeMap::new());
     }
-    if !limited.is_empty() {
-        sql_query("INSERT INTO gates (gate) SELECT DISTINCT g FROM unnest($1) AS g ORDER BY g ON CONFLICT DO NOTHING")
-            .bind::<Array<Text>, _>(limited)
+    let query = format!("SELECT {COLUMNS} FROM gates WHERE gate = ANY ($1) ORDER BY gate FOR UPDATE");
+    loop {
+        if !noted.is_empty() {
+            sql_query(
+                "INSERT INTO gates (gate) SELECT DISTINCT g FROM unnest($1) AS g ORDER BY g ON CONFLICT DO NOTHING",
+            )
+            .bind::<Array<Text>, _>(noted)
             .execute(connection)
             .await?;
+        }
+        let locked = by_name(sql_query(&query).bind::<Array<Text>, _>(names).load(connection).await?);
+        // One that was idle may have been removed between the two statements.
+        if noted.iter().all(|name| locked.contains_key(*name)) {
+            return Ok(locked);
+        }
     }
-    let query = format!("SELECT {COLUMNS} FROM gates WHERE gate = ANY ($1) ORDER BY gate FOR UPDATE");
-    Ok(by_name(sql_query(query).bind::<Array<Text>, _>(names).load(connection).await?))
 }
 
-/// Remembers gates, each with the time from which something may pass.
+/// Remembers gates that this transaction has locked, each with the time from which something may pass.
 pub(super) async fn save(
     connection: &mut AsyncPgConnection,
     gates: &[(&str, &Gate, DateTime<Utc>)],
@@ -90,12 +100,12 @@ pub(super) async fn save(
     }
     let failure_count = |gate: &Gate| i32::try_from(gate.failure_count).unwrap_or(i32::MAX);
     sql_query(
-        "INSERT INTO gates (gate, full_time, closed_until, reason, failure_count, failing_since, tripped, waiting, open_time)
-         SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9)
-             ON CONFLICT (gate) DO UPDATE
-            SET full_time = excluded.full_time, closed_until = excluded.closed_until, reason = excluded.reason,
-                failure_count = excluded.failure_count, failing_since = excluded.failing_since,
-                tripped = excluded.tripped, waiting = excluded.waiting, open_time = excluded.open_time",
+        "UPDATE gates g
+            SET full_time = s.full_time, closed_until = s.closed_until, reason = s.reason, failure_count = s.failure_count,
+                failing_since = s.failing_since, tripped = s.tripped, waiting = s.waiting, open_time = s.open_time
+           FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9)
+                AS s (gate, full_time, closed_until, reason, failure_count, failing_since, tripped, waiting, open_time)
+          WHERE g.gate = s.gate",
     )
     .bind::<Array<Text>, _>(gates.iter().map(|(name, ..)| *name).collect::<Vec<_>>())
     .bind::<Array<Timestamptz>, _>(gates.iter().map(|(_, gate, _)| gate.full_time).collect::<Vec<_>>())

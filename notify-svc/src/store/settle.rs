@@ -164,21 +164,19 @@ async fn hear(
         .filter_map(|finished| Some((health_key(&finished.delivery.gates())?.clone(), &finished.outcome)))
         .collect();
     let names: BTreeSet<&str> = told.iter().map(|(key, _)| key.name.as_str()).collect();
-    let mut gates = gates::lock(connection, &[], &names.into_iter().collect::<Vec<_>>()).await?;
+    let noted: BTreeSet<&str> =
+        told.iter().filter(|(_, outcome)| is_worth_a_row(outcome)).map(|(key, _)| key.name.as_str()).collect();
+    let (noted, names): (Vec<_>, Vec<_>) = (noted.into_iter().collect(), names.into_iter().collect());
+    let mut gates = gates::lock(connection, &noted, &names).await?;
     let mut changed = BTreeMap::new();
     for (key, outcome) in &told {
-        let health = outcome.health();
-        let before = gates.get(&key.name);
-        // That a provider of which nothing is remembered is well needs no row.
-        if before.is_none() && outcome.pause.is_none() && matches!(health, Health::Alive | Health::Unknown) {
-            continue;
-        }
-        let mut gate = before.cloned().unwrap_or_default();
-        gate.heard(now, health, &outcome.reason, policy.breaker());
+        let Some(before) = gates.get(&key.name) else { continue };
+        let mut gate = before.clone();
+        gate.heard(now, outcome.health(), &outcome.reason, policy.breaker());
         if let Some(pause) = outcome.pause {
             gate.pause(now, pause, &outcome.reason);
         }
-        if before != Some(&gate) {
+        if *before != gate {
             changed.insert(key.name.as_str(), key);
             gates.insert(key.name.clone(), gate);
         }
@@ -188,6 +186,11 @@ async fn hear(
         .filter_map(|(name, key)| gates.get(name).map(|gate| (name, gate, gate.open_time(now, policy.rate(key)))))
         .collect();
     gates::save(connection, &rows).await
+}
+
+/// That a provider of which nothing is remembered is well needs no row.
+fn is_worth_a_row(outcome: &Outcome) -> bool {
+    outcome.pause.is_some() || !matches!(outcome.health(), Health::Alive | Health::Unknown)
 }
 
 #[derive(QueryableByName)]
