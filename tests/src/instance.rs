@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::{clients, wait};
+use crate::{clients, process, wait};
 
 /// A running service.
 pub struct Instance {
@@ -46,7 +46,7 @@ impl Instance {
         let file = File::create(&log).expect("a log file");
         let child = Command::new(program)
             .env_clear()
-            .env("PAIR_PROCESS", service)
+            .env(process::VARIABLE, service)
             .envs(variables.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::piped())
             .stdout(file.try_clone().expect("a log file"))
@@ -67,6 +67,14 @@ impl Instance {
         match &mut self.kind {
             Kind::Task { task, .. } => !task.is_finished(),
             Kind::Process { child, .. } => matches!(child.try_wait(), Ok(None)),
+        }
+    }
+
+    /// A process's ID; `None` for an instance in this process.
+    pub fn process_id(&self) -> Option<u32> {
+        match &self.kind {
+            Kind::Task { .. } => None,
+            Kind::Process { child, .. } => Some(child.id()),
         }
     }
 
