@@ -39,7 +39,7 @@ async fn what_one_instance_changes_watchers_of_all_see() {
     let waiting = desk.when(&id, |one| one.deliveries[0].attempts.iter().any(|one| one.end_time.is_some())).await;
     let only = |id: &str| WatchDeliveriesRequest {
         notification_id: id.to_owned(),
-        states: vec![DeliveryState::Cancelled.into(), DeliveryState::Queued.into()],
+        states: [DeliveryState::Cancelled, DeliveryState::Queued, DeliveryState::Sending].map(Into::into).to_vec(),
         ..Default::default()
     };
     let mut watchers = [
@@ -62,12 +62,17 @@ async fn what_one_instance_changes_watchers_of_all_see() {
     };
     clients.notifications.redrive_notifications(redrive).await.expect("an answer");
     for changes in &mut watchers {
-        for (state, attempt) in [(DeliveryState::Cancelled, 1), (DeliveryState::Queued, 0)] {
+        for (state, attempt, reason) in [
+            (DeliveryState::Cancelled, 1, ""),
+            (DeliveryState::Queued, 0, ""),
+            (DeliveryState::Sending, 1, ""),
+            (DeliveryState::Queued, 1, "HTTP_503"),
+        ] {
             let change = next(changes).await.expect("an answer").expect("a change");
             assert_eq!((change.state(), change.attempt), (state, attempt));
             assert_eq!((change.recipient_id.as_str(), change.channel.as_str()), ("ada", "webhook"));
             assert_eq!((&change.notification_id, &change.trace_id), (&id, &waiting.trace_id));
-            assert_eq!((change.kind(), change.reason.as_str()), (waiting.kind(), ""));
+            assert_eq!((change.kind(), change.reason.as_str()), (waiting.kind(), reason));
             assert!(change.change_time.is_some());
         }
     }
