@@ -1,7 +1,9 @@
 //! The ways out: one sender per channel, behind one small trait.
 
+mod email;
 mod http;
 mod log;
+mod slack;
 mod telegram;
 mod webhook;
 
@@ -18,7 +20,7 @@ use uuid::Uuid;
 
 use crate::{
     config::Config,
-    template::{Locale, Rendered},
+    template::{Button, Locale, Rendered},
 };
 
 /// What is sent to whom.
@@ -62,8 +64,14 @@ impl Senders {
         if token.is_some() {
             senders.push(Box::new(telegram));
         }
-        if let Some(secret) = &config.webhook_signing_secret {
-            senders.push(Box::new(webhook::WebhookSender::new(client, secret)?));
+        if let Some(webhook) = webhook::WebhookSender::new(config)? {
+            senders.push(Box::new(webhook));
+        }
+        if let Some(email) = email::EmailSender::new(config)? {
+            senders.push(Box::new(email));
+        }
+        if let Some(url) = &config.slack_api_url {
+            senders.push(Box::new(slack::SlackSender::new(client, url)?));
         }
         Ok(Self(senders))
     }
@@ -82,5 +90,15 @@ impl Senders {
     /// The sender of a channel by its stored name; `None` when it is off.
     pub(crate) fn get(&self, channel: &str) -> Option<&dyn Sender> {
         self.0.iter().find(|sender| sender.channel().as_str() == channel).map(AsRef::as_ref)
+    }
+}
+
+/// The text as a channel carries it, and the button if it takes that along; the channel need not be on.
+pub(crate) fn preview(channel: Channel, rendered: &Rendered) -> (String, Option<Button>) {
+    match channel {
+        Channel::Telegram => (telegram::text(rendered), telegram::button(rendered).cloned()),
+        Channel::Slack => (slack::text(rendered), slack::button(rendered).cloned()),
+        Channel::Email | Channel::Webhook => (rendered.text.clone(), rendered.button.clone()),
+        Channel::Log => (rendered.text.clone(), None),
     }
 }

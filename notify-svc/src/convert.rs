@@ -1,7 +1,10 @@
 //! Between the contract's messages and the domain's values.
 
 use chrono::{DateTime, Utc};
-use notify_domain::state::{DeliveryState, NotificationState, OutcomeClass};
+use notify_domain::{
+    kind::Kind,
+    state::{DeliveryState, NotificationState, OutcomeClass},
+};
 use p2phub_proto::notify::v1 as wire;
 use prost_types::Timestamp;
 
@@ -17,12 +20,13 @@ pub(crate) fn time(at: &Timestamp) -> Option<DateTime<Utc>> {
     (-62_135_596_800..=253_402_300_799).contains(&time.timestamp()).then_some(time)
 }
 
-fn timestamp(at: DateTime<Utc>) -> Timestamp {
+/// A time as the contract has it.
+pub(crate) fn timestamp(at: DateTime<Utc>) -> Timestamp {
     Timestamp { seconds: at.timestamp(), nanos: i32::try_from(at.timestamp_subsec_nanos()).unwrap_or_default() }
 }
 
 /// The contract's state for the domain's.
-fn notification_state(state: NotificationState) -> wire::NotificationState {
+pub(crate) fn notification_state(state: NotificationState) -> wire::NotificationState {
     match state {
         NotificationState::Queued => wire::NotificationState::Queued,
         NotificationState::Sending => wire::NotificationState::Sending,
@@ -39,6 +43,30 @@ pub(crate) fn state_filter(state: wire::NotificationState) -> Option<Notificatio
     NotificationState::ALL.iter().copied().find(|known| notification_state(*known) == state)
 }
 
+/// The contract's kind for a stored name.
+pub(crate) fn kind(name: &str) -> wire::NotificationKind {
+    wire::NotificationKind::from_str_name(&format!("{KIND_PREFIX}{name}")).unwrap_or_default()
+}
+
+/// The domain's kind for the contract's; `None`: unspecified.
+pub(crate) fn kind_filter(kind: wire::NotificationKind) -> Option<Kind> {
+    Kind::parse(kind.as_str_name().strip_prefix(KIND_PREFIX)?)
+}
+
+/// The contract's state of a delivery; `None`: one that only newer versions know.
+pub(crate) fn delivery_state(state: Option<DeliveryState>) -> wire::DeliveryState {
+    match state {
+        None => wire::DeliveryState::Unspecified,
+        Some(DeliveryState::Queued) => wire::DeliveryState::Queued,
+        Some(DeliveryState::Sending) => wire::DeliveryState::Sending,
+        Some(DeliveryState::Delivered) => wire::DeliveryState::Delivered,
+        Some(DeliveryState::Failed) => wire::DeliveryState::Failed,
+        Some(DeliveryState::Expired) => wire::DeliveryState::Expired,
+        Some(DeliveryState::Cancelled) => wire::DeliveryState::Cancelled,
+        Some(DeliveryState::Suppressed) => wire::DeliveryState::Suppressed,
+    }
+}
+
 /// A notification as it is shown.
 pub(crate) fn notification(history: History) -> wire::Notification {
     let History { notification: row, deliveries } = history;
@@ -50,7 +78,7 @@ pub(crate) fn notification(history: History) -> wire::Notification {
     wire::Notification {
         notification_id: row.notification_id.to_string(),
         recipient_id: row.recipient_id,
-        kind: wire::NotificationKind::from_str_name(&format!("{KIND_PREFIX}{}", row.kind)).unwrap_or_default().into(),
+        kind: kind(&row.kind).into(),
         state: state.map(notification_state).unwrap_or_default().into(),
         trace_id: row.trace_id,
         source_event_id: row.source_event_id.to_string(),
@@ -64,19 +92,9 @@ pub(crate) fn notification(history: History) -> wire::Notification {
 }
 
 fn delivery(row: DeliveryRow, attempts: Vec<AttemptRow>) -> wire::Delivery {
-    let state = match DeliveryState::parse(&row.state) {
-        None => wire::DeliveryState::Unspecified,
-        Some(DeliveryState::Queued) => wire::DeliveryState::Queued,
-        Some(DeliveryState::Sending) => wire::DeliveryState::Sending,
-        Some(DeliveryState::Delivered) => wire::DeliveryState::Delivered,
-        Some(DeliveryState::Failed) => wire::DeliveryState::Failed,
-        Some(DeliveryState::Expired) => wire::DeliveryState::Expired,
-        Some(DeliveryState::Cancelled) => wire::DeliveryState::Cancelled,
-        Some(DeliveryState::Suppressed) => wire::DeliveryState::Suppressed,
-    };
     wire::Delivery {
         channel: row.channel,
-        state: state.into(),
+        state: delivery_state(DeliveryState::parse(&row.state)).into(),
         reason: row.reason,
         attempts: attempts.into_iter().map(attempt).collect(),
         next_attempt_time: row.next_attempt_time.map(timestamp),
@@ -114,6 +132,10 @@ mod tests {
             assert_eq!(state_filter(notification_state(*state)), Some(*state));
         }
         assert_eq!(state_filter(wire::NotificationState::Unspecified), None);
+        for known in Kind::ALL {
+            assert_eq!(kind_filter(kind(known.as_str())), Some(*known));
+        }
+        assert_eq!(kind_filter(wire::NotificationKind::Unspecified), None);
     }
 
     #[test]

@@ -11,7 +11,9 @@ mod channel;
 mod config;
 mod convert;
 mod dispatch;
+mod feed;
 mod ingest;
+mod jobs;
 mod retention;
 mod status;
 mod store;
@@ -23,12 +25,13 @@ use std::{net::SocketAddr, process::ExitCode, sync::Arc};
 use anyhow::Context;
 use clap::Parser;
 use diesel_migrations::{EmbeddedMigrations, embed_migrations};
+use futures_util::future::join_all;
 use p2phub_proto::notify::v1::{
     notification_ingest_service_server::NotificationIngestServiceServer,
-    notification_service_server::NotificationServiceServer,
+    notification_service_server::NotificationServiceServer, operator_service_server::OperatorServiceServer,
 };
 use service::{
-    database::{self, DatabaseConfig, Pool},
+    database::{self, DatabaseConfig},
     server::{GrpcServer, MAX_REQUEST_BYTES, MAX_RESPONSE_BYTES, Running},
 };
 use tokio::{sync::Notify, task::JoinHandle};
@@ -36,8 +39,11 @@ use tokio_util::sync::CancellationToken;
 
 pub use config::Config;
 
+use api::NotificationApi;
 use channel::Senders;
 use dispatch::Dispatcher;
+use feed::Listener;
+use jobs::Jobs;
 use store::{inbox::Rules, signing_keys};
 use template::Templates;
 use unsubscribe::UnsubscribeTokens;
@@ -45,7 +51,11 @@ use unsubscribe::UnsubscribeTokens;
 const MIGRATIONS: EmbeddedMigrations = embed_migrations!("../migrations/notify");
 /// Connections for what writes: one for the dispatcher, the rest for the streams that come in.
 const WRITERS: usize = 8;
-const SERVICE_NAMES: [&str; 2] = ["p2phub.notify.v1.NotificationIngestService", "p2phub.notify.v1.NotificationService"];
+const SERVICE_NAMES: [&str; 3] = [
+    "p2phub.notify.v1.NotificationIngestService",
+    "p2phub.notify.v1.NotificationService",
+    "p2phub.notify.v1.OperatorService",
+];
 
 /// A running service.
 #[derive(Debug)]
@@ -69,13 +79,13 @@ pub async fn start(config: Config, shutdown: CancellationToken) -> anyhow::Resul
     database.check("NOTIFY_DATABASE_URL", "NOTIFY_MIGRATION_URL")?;
     let policy = Arc::new(config.policy()?);
     let senders = Arc::new(Senders::build(&config)?);
-    let templates = Arc::new(Templates::load()?);
+    let templates = Arc::new(Templates::load(config.app_url.as_deref())?);
     let pool = database::pool(&database, "notify-svc")?;
     database::migrate(&database, MIGRATIONS).await.context("the database can't be migrated")?;
     let key = signing_keys::key(&mut database::connect(&pool).await?, "unsubscribe").await?;
     let unsubscribe = UnsubscribeTokens::new(&key);
     // However many reads wait for the pool, what comes in and what goes out don't.
-    let writers = database::pool(&DatabaseConfig { pool_size: WRITERS, ..database }, "notify-svc writer")?;
+    let writers = database::pool(&DatabaseConfig { pool_size: WRITERS, ..database.clone() }, "notify-svc writer")?;
 
     // Of this service alone: whatever ends it must not end its neighbours in the same process.
     let stop = shutdown.child_token();
@@ -83,7 +93,22 @@ pub async fn start(config: Config, shutdown: CancellationToken) -> anyhow::Resul
     let rules = Rules { channels: senders.channels(), policy: Arc::clone(&policy) };
     let ingest = ingest::IngestService::new(writers.clone(), rules, Arc::clone(&queued), stop.clone());
     tokio::spawn(retention::run(pool.clone(), policy.retention(), stop.clone()));
-    let server = serve(&config, ingest, pool, stop.clone()).await?;
+    let (feed, listener) = Listener::new(database, Arc::clone(&queued));
+    let api = NotificationApi {
+        pool,
+        channels: senders.channels(),
+        templates: Arc::clone(&templates),
+        unsubscribe: unsubscribe.clone(),
+        feed,
+        job_created: Arc::default(),
+    };
+    let jobs = Jobs {
+        pool: writers.clone(),
+        channels: senders.channels(),
+        created: Arc::clone(&api.job_created),
+        queued: Arc::clone(&queued),
+    };
+    let server = serve(&config, ingest, api, stop.clone()).await?;
     let dispatcher = Dispatcher {
         pool: writers,
         senders,
@@ -96,44 +121,57 @@ pub async fn start(config: Config, shutdown: CancellationToken) -> anyhow::Resul
     };
     tracing::info!(listen = %server.local_addr, ?config, "notify-svc serves");
     let local_addr = server.local_addr;
-    let dispatching = tokio::spawn(dispatcher.run(stop.clone()));
-    Ok(Handle { local_addr, task: tokio::spawn(supervise(server, dispatching, stop)) })
+    let tasks = [
+        tokio::spawn(dispatcher.run(stop.clone())),
+        tokio::spawn(jobs.run(stop.clone())),
+        tokio::spawn(listener.run(stop.clone())),
+    ];
+    Ok(Handle { local_addr, task: tokio::spawn(supervise(server, tasks, stop)) })
 }
 
 async fn serve(
     config: &Config,
     ingest: ingest::IngestService,
-    pool: Pool,
+    api: NotificationApi,
     stop: CancellationToken,
 ) -> anyhow::Result<Running> {
     let ingest = NotificationIngestServiceServer::new(ingest)
         .max_decoding_message_size(MAX_REQUEST_BYTES)
         .max_encoding_message_size(MAX_RESPONSE_BYTES);
-    let api = NotificationServiceServer::new(api::NotificationApi::new(pool.clone()))
+    let pool = api.pool.clone();
+    let operators = OperatorServiceServer::new(api.clone())
+        .max_decoding_message_size(MAX_REQUEST_BYTES)
+        .max_encoding_message_size(MAX_RESPONSE_BYTES);
+    let api = NotificationServiceServer::new(api)
         .max_decoding_message_size(MAX_REQUEST_BYTES)
         .max_encoding_message_size(MAX_RESPONSE_BYTES);
     GrpcServer::new(status::ERROR_DOMAIN, &SERVICE_NAMES)
         .add_service(ingest)
         .add_service(api)
+        .add_service(operators)
         .serve(config.listen, pool, stop)
         .await
 }
 
-/// Neither part goes on without the other.
-async fn supervise(server: Running, dispatching: JoinHandle<()>, stop: CancellationToken) -> anyhow::Result<()> {
-    let _stop_both = stop.clone().drop_guard();
+/// No part goes on without the others.
+async fn supervise(
+    server: Running,
+    tasks: impl IntoIterator<Item = JoinHandle<()>>,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
+    let _stop_all = stop.clone().drop_guard();
     let server = async {
         let ended = server.task.await;
         stop.cancel();
         ended.context("the server's task was lost")?
     };
-    let dispatching = async {
-        let ended = dispatching.await;
+    let tasks = join_all(tasks.into_iter().map(async |task| {
+        let ended = task.await;
         stop.cancel();
-        ended.context("the dispatcher's task was lost")
-    };
-    let (served, dispatched) = tokio::join!(server, dispatching);
-    served.and(dispatched)
+        ended.context("a task was lost")
+    }));
+    let (served, worked) = tokio::join!(server, tasks);
+    worked.into_iter().fold(served, anyhow::Result::and)
 }
 
 /// The whole binary: environment in, serving, exit code out.

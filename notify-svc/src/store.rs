@@ -1,8 +1,8 @@
 //! The database: the only place that names tables and columns. Everything above it asks in terms of the domain.
 //!
 //! One order of locks for everything: inbox keys, deliveries, addresses, gates, each sorted; a notification and its attempts
-//! are only written by whoever holds the lock on its open delivery. Claims skip deliveries that are locked; for gates they
-//! wait.
+//! are only written by whoever holds the lock on its open delivery; one that is settled has none, and is locked itself before
+//! its deliveries are touched. Claims skip deliveries that are locked; for gates they wait.
 
 use std::{future::Future, time::Duration};
 
@@ -10,11 +10,21 @@ use diesel::result::DatabaseErrorKind;
 pub(crate) use diesel::result::Error as StoreError;
 
 mod addresses;
+pub(crate) mod audit;
+pub(crate) mod cancel;
+pub(crate) mod channels;
 pub(crate) mod claim;
+pub(crate) mod clock;
+pub(crate) mod feed;
 pub(crate) mod gates;
 pub(crate) mod inbox;
+pub(crate) mod jobs;
+pub(crate) mod marks;
 pub(crate) mod notifications;
+pub(crate) mod preferences;
 pub(crate) mod queue;
+pub(crate) mod redrive;
+pub(crate) mod requests;
 pub(crate) mod retention;
 mod schema;
 pub(crate) mod settle;

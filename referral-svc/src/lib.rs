@@ -24,7 +24,7 @@ use service::{
 use tokio::{sync::Notify, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
-use app::{CommandQueue, Committer, Publisher, Rules};
+use app::{Broadcaster, CommandQueue, Committer, Publisher, Rules};
 pub use config::Config;
 pub use store::clock::Clock;
 
@@ -33,8 +33,9 @@ const MIGRATIONS: EmbeddedMigrations = embed_migrations!("../migrations/referral
 /// Calls at once: as many as can wait for a commit or be in one, and room for reads beside them.
 const CALLS_MAX: usize = 2048;
 
-/// Connections for what writes: one for the committer, one for the publisher, one while a lost one is replaced.
-const WRITERS: usize = 3;
+/// Connections for what writes: one each for the committer, the publisher and the broadcaster, one while a lost one is
+/// replaced.
+const WRITERS: usize = 4;
 
 /// The largest request; the largest answer, a page of 500 partners, stays under 4 MiB.
 const REQUEST_BYTES_MAX: usize = 256 * 1024;
@@ -84,27 +85,35 @@ pub async fn start(config: Config, shutdown: CancellationToken) -> anyhow::Resul
     let committed = Arc::new(Notify::new());
     let rules = Arc::new(Rules { plan, methods, clock: config.clock.clone() });
     let (queue, committer) = Committer::new(writers.clone(), rules, committed.clone());
+    let broadcaster = Broadcaster {
+        pool: writers.clone(),
+        clock: config.clock.clone(),
+        committed: committed.clone(),
+        shutdown: shutdown.clone(),
+    };
     let publisher = Publisher { pool: writers, notify, committed, shutdown: shutdown.clone() };
     let census = app::run_census(pool.clone(), config.clock.clone(), queue.clone(), shutdown.clone());
     let server = server(&config, queue, pool.clone()).serve(config.listen, pool, shutdown.clone()).await?;
     let drained = CancellationToken::new();
     let committing = tokio::spawn(committer.run(drained.clone()));
-    let jobs = vec![committing, tokio::spawn(publisher.run()), tokio::spawn(census)];
+    let jobs = [tokio::spawn(publisher.run()), tokio::spawn(broadcaster.run()), tokio::spawn(census)];
+    let jobs = [committing].into_iter().chain(jobs).collect();
     Ok(Handle { local_addr: server.local_addr, server, jobs, shutdown, drained })
 }
 
 fn server(config: &Config, queue: CommandQueue, pool: Pool) -> GrpcServer {
     use pb::{
-        audit_service_server::AuditServiceServer, leaderboard_service_server::LeaderboardServiceServer,
-        ledger_service_server::LedgerServiceServer, partner_service_server::PartnerServiceServer,
-        payment_service_server::PaymentServiceServer,
+        audit_service_server::AuditServiceServer, broadcast_service_server::BroadcastServiceServer,
+        leaderboard_service_server::LeaderboardServiceServer, ledger_service_server::LedgerServiceServer,
+        partner_service_server::PartnerServiceServer, payment_service_server::PaymentServiceServer,
     };
-    const NAMES: [&str; 5] = [
+    const NAMES: [&str; 6] = [
         "p2phub.referral.v1.PartnerService",
         "p2phub.referral.v1.PaymentService",
         "p2phub.referral.v1.LedgerService",
         "p2phub.referral.v1.LeaderboardService",
         "p2phub.referral.v1.AuditService",
+        "p2phub.referral.v1.BroadcastService",
     ];
     let api = api::Api::new(queue, pool, config.clock.clone());
     GrpcServer::new("referral.p2phub", &NAMES)
@@ -113,6 +122,7 @@ fn server(config: &Config, queue: CommandQueue, pool: Pool) -> GrpcServer {
         .add_service(PaymentServiceServer::new(api.clone()).max_decoding_message_size(REQUEST_BYTES_MAX))
         .add_service(LedgerServiceServer::new(api.clone()).max_decoding_message_size(REQUEST_BYTES_MAX))
         .add_service(LeaderboardServiceServer::new(api.clone()).max_decoding_message_size(REQUEST_BYTES_MAX))
+        .add_service(BroadcastServiceServer::new(api.clone()).max_decoding_message_size(REQUEST_BYTES_MAX))
         .add_service(AuditServiceServer::new(api).max_decoding_message_size(REQUEST_BYTES_MAX))
 }
 

@@ -158,6 +158,16 @@ fn says_unavailable(message: &str) -> bool {
     .any(|start| message.starts_with(start))
 }
 
+/// A connection outside every pool, for a session that lives as long as it can: it waits for notifications.
+pub async fn connect_alone(
+    config: &DatabaseConfig,
+    application_name: &'static str,
+) -> Result<AsyncPgConnection, ConnectionError> {
+    let config = postgres_config(&config.url, application_name, SERVING_LIMITS)
+        .map_err(|error| ConnectionError::InvalidConnectionUrl(error.to_string()))?;
+    establish(&config).await
+}
+
 async fn establish(config: &tokio_postgres::Config) -> Result<AsyncPgConnection, ConnectionError> {
     let (client, connection) = config
         .connect(tokio_postgres::NoTls)

@@ -24,44 +24,55 @@ use crate::stream::{Producer, broadcast, message, record};
 const KEY: &[u8] = b"a key of thirty-two bytes, known";
 const TOKEN: &str = "12345:a-token_x";
 
-fn contact(channel: &str, address: &str) -> RecipientContact {
+pub(crate) fn contact(channel: &str, address: &str) -> RecipientContact {
     RecipientContact { channel: channel.to_owned(), address: address.to_owned() }
 }
 
-fn to(recipient_id: &str, contacts: Vec<RecipientContact>) -> NotificationRequest {
+pub(crate) fn to(recipient_id: &str, contacts: Vec<RecipientContact>) -> NotificationRequest {
     NotificationRequest { contacts, ..broadcast(recipient_id) }
 }
 
 /// Webhooks and Telegram are on, e-mail and Slack are off.
 fn options(telegram: &Sink) -> Options {
+    options_and(telegram, |_| {})
+}
+
+/// The same, with more settings.
+fn options_and(telegram: &Sink, adjust: impl Fn(&mut notify_svc::Config) + Send + Sync + 'static) -> Options {
     let telegram_api_url = telegram.url("");
     Options::default().notify(move |config| {
         config.webhook_signing_secret = Some(format!("whsec_{}", BASE64_STANDARD.encode(KEY)));
         config.telegram_bot_token = Some(TOKEN.to_owned());
         config.telegram_api_url = telegram_api_url.clone();
+        adjust(config);
     })
 }
 
 /// notify-svc alone, with a producer, a webhook receiver and a stand-in for Telegram.
-struct Desk {
-    pair: Pair,
+pub(crate) struct Desk {
+    pub(crate) pair: Pair,
     producer: Producer,
     webhook: Sink,
-    telegram: Sink,
+    pub(crate) telegram: Sink,
 }
 
 impl Desk {
     async fn open() -> Self {
+        Self::open_with(|_| {}).await
+    }
+
+    /// With more settings.
+    pub(crate) async fn open_with(adjust: impl Fn(&mut notify_svc::Config) + Send + Sync + 'static) -> Self {
         let (webhook, telegram) = (Sink::start().await, Sink::start().await);
         telegram.otherwise(Reply::json(200, &json!({ "ok": true, "result": { "message_id": 1 } })));
-        let mut pair = options(&telegram).prepare().await;
+        let mut pair = options_and(&telegram, adjust).prepare().await;
         pair.start_notify().await;
         let producer = Producer::open(&pair.clients, "desk").await;
         Self { pair, producer, webhook, telegram }
     }
 
     /// Asks for a notification; the event's ID.
-    async fn ask(&mut self, request: NotificationRequest) -> String {
+    pub(crate) async fn ask(&mut self, request: NotificationRequest) -> String {
         let record = record(message(vec![request]));
         assert_eq!(self.producer.publish(std::slice::from_ref(&record)).await, [RecordOutcome::Stored]);
         record.event_id
@@ -73,7 +84,7 @@ impl Desk {
     }
 
     /// The event's notification once its fate is decided.
-    async fn settled(&self, source_event_id: &str) -> Notification {
+    pub(crate) async fn settled(&self, source_event_id: &str) -> Notification {
         let notification_id = wait::until("a settled notification", async || {
             let filter = ListNotificationsRequest { source_event_id: source_event_id.to_owned(), ..Default::default() };
             let found = self.list(filter).await;
@@ -85,16 +96,16 @@ impl Desk {
         answer.expect("an answer").into_inner().notification.expect("a notification")
     }
 
-    async fn close(self) {
+    pub(crate) async fn close(self) {
         drop(self.producer);
         self.pair.finish().await;
     }
 }
 
 /// By channel: how it ended, why, and each attempt.
-type Story<'a> = Vec<(&'a str, DeliveryState, &'a str, Vec<(AttemptOutcome, &'a str)>)>;
+pub(crate) type Story<'a> = Vec<(&'a str, DeliveryState, &'a str, Vec<(AttemptOutcome, &'a str)>)>;
 
-fn story(notification: &Notification) -> Story<'_> {
+pub(crate) fn story(notification: &Notification) -> Story<'_> {
     let deliveries = notification.deliveries.iter();
     deliveries
         .map(|one| {

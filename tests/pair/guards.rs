@@ -113,6 +113,7 @@ async fn what_is_written_once_is_neither_changed_nor_removed() {
         "commissions",
         "payments",
         "partners",
+        "broadcasts",
     ] {
         statements.push(format!("DELETE FROM {table}"));
         statements.push(format!("TRUNCATE {table} CASCADE"));

@@ -1,6 +1,6 @@
 //! A request ID stands for one answer: asked again, from anywhere and at any time, that answer comes again.
 
-mod mutations;
+pub(crate) mod mutations;
 
 use p2phub_proto::referral::v1::{
     AttachReferrerRequest, ConfirmPaymentRequest, CreatePaymentRequest, ListAuditEventsRequest, Product,

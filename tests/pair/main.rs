@@ -1,7 +1,9 @@
 //! The integration tests: both services on real PostgreSQL, over real gRPC.
 
+mod broadcast;
 mod chain;
 mod concurrency;
+mod conformance;
 mod delivery;
 mod delivery_storm;
 mod edge;
@@ -13,6 +15,7 @@ mod kills;
 mod local;
 mod model;
 mod never_again;
+mod operators;
 mod outage;
 mod payments;
 mod publisher;
@@ -20,6 +23,7 @@ mod reflection;
 mod rules;
 mod start;
 mod stream;
+mod telegram;
 mod wrong_input;
 
 /// The helper binary, for `Options::processes`.

@@ -142,6 +142,35 @@ async fn the_publisher_spends_no_credit_it_has_not_got_and_settles_what_was_ackn
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_a_broadcast_tells_waits_behind_everything_else() {
+    let mut pair = Options::default().prepare().await;
+    let (sender, mut streams) = mpsc::channel(4);
+    let stop = CancellationToken::new();
+    let server = Server::builder().add_service(NotificationIngestServiceServer::new(ByHand(sender)));
+    let serving = tokio::spawn(server.serve_with_shutdown(pair.notify_address, stop.clone().cancelled_owned()));
+    pair.start_referral().await;
+    let mut stream = timeout(wait::LIMIT, streams.recv()).await.expect("a stream in time").expect("a stream");
+    stream.opened().await;
+    fill_outbox(&pair, 5).await;
+    let older = "UPDATE outbox SET bulk = true, event_id = overlay(event_id::text PLACING '00000000' FROM 1)::uuid";
+    pair.referral_sql(Role::Superuser).await.batch_execute(older).await.expect("an update");
+    let bulk = in_outbox(&pair).await;
+    let mut clients = pair.clients.clone();
+    clients.chain("chain", 2).await;
+    stream.answer(1, &[]).await;
+    assert!(!bulk.contains(&stream.record().await), "a broadcast's event came before a signup's");
+    stream.answer(100, &[]).await;
+    for _ in 0..5 {
+        assert!(bulk.contains(&stream.record().await));
+    }
+    pair.stop_referral().await;
+    stop.cancel();
+    drop(stream);
+    serving.await.expect("no panic").expect("a clean end");
+    pair.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_slow_notify_svc_slows_nobody_who_calls() {
     let pair = Options::default().proxied().start().await;
     let mut clients = pair.clients.clone();

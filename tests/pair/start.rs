@@ -19,13 +19,17 @@ const REFERRAL: [(&str, &str); 6] = [
     ("PLAN_FILE", "built-in"),
     ("PAYMENT_METHODS", ""),
 ];
-const NOTIFY: [(&str, &str); 8] = [
+const NOTIFY: [(&str, &str); 12] = [
     ("NOTIFY_LISTEN", "127.0.0.1:50052"),
     ("NOTIFY_DATABASE_URL", ""),
     ("NOTIFY_MIGRATION_URL", ""),
     ("TELEGRAM_BOT_TOKEN", ""),
     ("TELEGRAM_API_URL", "https://api.telegram.org"),
     ("SMTP_URL", ""),
+    ("SMTP_FROM", "P2PHub <no-reply@localhost>"),
+    ("SMTP_CA_FILE", ""),
+    ("UNSUBSCRIBE_URL", ""),
+    ("WEBHOOK_PRIVATE_TARGETS", ""),
     ("WEBHOOK_SIGNING_SECRET", ""),
     ("SLACK_API_URL", ""),
 ];
@@ -103,6 +107,8 @@ fn a_malformed_value_ends_the_start_with_its_variables_name() {
         path.to_str().expect("a path").to_owned()
     };
     let (noise, empty) = (file("noise.json", "{"), file("empty.json", "{}"));
+    // Well formed, but one too many.
+    let hidden_secrets = ["whsec_aGlkZGVuIGhpZGRlbiBoaWRkZW4gaGlkZGVu"; 3].join(" ");
     let referral = [
         ("REFERRAL_LISTEN", "nonsense"),
         ("REFERRAL_LISTEN", "localhost"),
@@ -130,8 +136,19 @@ fn a_malformed_value_ends_the_start_with_its_variables_name() {
         ("TELEGRAM_API_URL", "nonsense"),
         ("WEBHOOK_SIGNING_SECRET", "c2hvcnQ="),
         ("WEBHOOK_SIGNING_SECRET", "whsec_c2hvcnQ="),
+        ("WEBHOOK_SIGNING_SECRET", &hidden_secrets),
+        ("WEBHOOK_PRIVATE_TARGETS", "some"),
         ("SMTP_URL", "nonsense"),
+        ("SMTP_URL", "smtp://someone:hidden@localhost?tls=maybe"),
+        ("SMTP_URL", "smtps://someone:hidden@localhost:many"),
+        ("SMTP_FROM", "nonsense"),
+        ("SMTP_CA_FILE", "/nowhere/ca.pem"),
+        ("SMTP_CA_FILE", &noise),
+        ("UNSUBSCRIBE_URL", "http://app.example.org"),
         ("SLACK_API_URL", "nonsense"),
+        ("SLACK_API_URL", "https://hooks.slack.com/?hidden"),
+        ("NOTIFY_APP_URL", "nonsense"),
+        ("NOTIFY_APP_URL", "ftp://app.example.org"),
     ];
     let both = [
         ("SENTRY_DSN", "nonsense"),

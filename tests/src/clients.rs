@@ -5,12 +5,12 @@ use std::{net::SocketAddr, time::Duration};
 use p2phub_proto::{
     notify::v1::{
         notification_ingest_service_client::NotificationIngestServiceClient,
-        notification_service_client::NotificationServiceClient,
+        notification_service_client::NotificationServiceClient, operator_service_client::OperatorServiceClient,
     },
     referral::v1::{
-        audit_service_client::AuditServiceClient, leaderboard_service_client::LeaderboardServiceClient,
-        ledger_service_client::LedgerServiceClient, partner_service_client::PartnerServiceClient,
-        payment_service_client::PaymentServiceClient,
+        audit_service_client::AuditServiceClient, broadcast_service_client::BroadcastServiceClient,
+        leaderboard_service_client::LeaderboardServiceClient, ledger_service_client::LedgerServiceClient,
+        partner_service_client::PartnerServiceClient, payment_service_client::PaymentServiceClient,
     },
 };
 use tonic::transport::{Channel, Endpoint};
@@ -24,8 +24,10 @@ pub struct Clients {
     pub ledger: LedgerServiceClient<Channel>,
     pub leaderboard: LeaderboardServiceClient<Channel>,
     pub audit: AuditServiceClient<Channel>,
+    pub broadcasts: BroadcastServiceClient<Channel>,
     pub ingest: NotificationIngestServiceClient<Channel>,
     pub notifications: NotificationServiceClient<Channel>,
+    pub operators: OperatorServiceClient<Channel>,
 }
 
 impl Clients {
@@ -36,9 +38,11 @@ impl Clients {
             payments: PaymentServiceClient::new(referral.clone()),
             ledger: LedgerServiceClient::new(referral.clone()),
             leaderboard: LeaderboardServiceClient::new(referral.clone()),
-            audit: AuditServiceClient::new(referral),
+            audit: AuditServiceClient::new(referral.clone()),
+            broadcasts: BroadcastServiceClient::new(referral),
             ingest: NotificationIngestServiceClient::new(notify.clone()),
-            notifications: NotificationServiceClient::new(notify),
+            notifications: NotificationServiceClient::new(notify.clone()),
+            operators: OperatorServiceClient::new(notify),
         }
     }
 }

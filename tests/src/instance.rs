@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::{clients, wait};
+use crate::{clients, process, wait};
 
 /// A running service.
 pub struct Instance {
@@ -46,7 +46,7 @@ impl Instance {
         let file = File::create(&log).expect("a log file");
         let child = Command::new(program)
             .env_clear()
-            .env("PAIR_PROCESS", service)
+            .env(process::VARIABLE, service)
             .envs(variables.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::piped())
             .stdout(file.try_clone().expect("a log file"))

@@ -47,7 +47,8 @@ impl Options {
         self
     }
 
-    /// Each instance is a process of its own: `program` is `env!("CARGO_BIN_EXE_pair-process")`.
+    /// Each instance is a process of its own: `program` is `env!("CARGO_BIN_EXE_pair-process")`, or any that runs
+    /// `process::main` when `PAIR_PROCESS` is set.
     #[must_use]
     pub fn processes(mut self, program: &'static str) -> Self {
         self.program = Some(program);

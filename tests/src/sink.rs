@@ -42,17 +42,31 @@ pub struct Reply {
     body: String,
     delay: Duration,
     lost: bool,
+    endless: Option<Endless>,
+}
+
+/// After its head, an answer that never ends.
+#[derive(Clone, Debug)]
+struct Endless {
+    head: &'static str,
+    chunk_bytes: usize,
+    interval: Duration,
 }
 
 impl Reply {
     /// An empty answer with a status.
     pub fn status(status: u16) -> Self {
-        Self { status, headers: Vec::new(), body: String::new(), delay: Duration::ZERO, lost: false }
+        Self { status, headers: Vec::new(), body: String::new(), delay: Duration::ZERO, lost: false, endless: None }
     }
 
     /// An answer with a JSON body.
     pub fn json(status: u16, body: &serde_json::Value) -> Self {
         Self { body: body.to_string(), ..Self::status(status) }.header("content-type", "application/json")
+    }
+
+    /// An answer with a body of plain text.
+    pub fn text(status: u16, body: &str) -> Self {
+        Self { body: body.to_owned(), ..Self::status(status) }.header("content-type", "text/plain")
     }
 
     /// No answer, ever: the connection stays open for an hour.
@@ -63,6 +77,11 @@ impl Reply {
     /// No answer: the connection is closed once the request has been read.
     pub fn lost() -> Self {
         Self { lost: true, ..Self::status(200) }
+    }
+
+    /// An answer that begins with `head`, as it goes over the wire, and goes on for ever: so many bytes, every so often.
+    pub fn endless(head: &'static str, chunk_bytes: usize, interval: Duration) -> Self {
+        Self { endless: Some(Endless { head, chunk_bytes, interval }), ..Self::status(200) }
     }
 
     #[must_use]
@@ -88,8 +107,20 @@ impl Reply {
 
 struct Script {
     next: VecDeque<Reply>,
+    next_with: HashMap<String, VecDeque<Reply>>,
     otherwise: Reply,
     received: Vec<Received>,
+}
+
+impl Script {
+    fn reply(&mut self, received: &Received) -> Reply {
+        let body = String::from_utf8_lossy(&received.body);
+        let mut told = self.next_with.iter_mut();
+        let told =
+            told.find(|(part, next)| !next.is_empty() && (received.path.contains(*part) || body.contains(*part)));
+        let next = told.and_then(|(_, next)| next.pop_front()).or_else(|| self.next.pop_front());
+        next.unwrap_or_else(|| self.otherwise.clone())
+    }
 }
 
 /// The sink; it ends when dropped.
@@ -109,7 +140,12 @@ impl Sink {
     pub async fn start_at(address: SocketAddr) -> Self {
         let listener = TcpListener::bind(address).await.expect("a port");
         let address = listener.local_addr().expect("an address");
-        let script = Script { next: VecDeque::new(), otherwise: Reply::status(200), received: Vec::new() };
+        let script = Script {
+            next: VecDeque::new(),
+            next_with: HashMap::new(),
+            otherwise: Reply::status(200),
+            received: Vec::new(),
+        };
         let script = Arc::new(Mutex::new(script));
         let shared = script.clone();
         let accepting = tokio::spawn(async move {
@@ -130,6 +166,11 @@ impl Sink {
         lock(&self.script).next.extend(replies);
     }
 
+    /// The same for requests that hold a text in their path or body.
+    pub fn then_with(&self, part: &str, replies: impl IntoIterator<Item = Reply>) {
+        lock(&self.script).next_with.entry(part.to_owned()).or_default().extend(replies);
+    }
+
     /// Has all requests answered so that `then` says nothing about.
     pub fn otherwise(&self, reply: Reply) {
         lock(&self.script).otherwise = reply;
@@ -138,6 +179,12 @@ impl Sink {
     /// Every request so far, in order.
     pub fn received(&self) -> Vec<Received> {
         lock(&self.script).received.clone()
+    }
+
+    /// Listens no more.
+    pub async fn close(&mut self) {
+        self.accepting.abort();
+        let _ = (&mut self.accepting).await;
     }
 
     /// Waits for that many requests, and returns all that came.
@@ -171,17 +218,29 @@ async fn converse(client: &mut TcpStream, script: &Mutex<Script>) -> io::Result<
     while let Some(received) = read_request(&mut input).await? {
         let reply = {
             let mut script = lock(script);
+            let reply = script.reply(&received);
             script.received.push(received);
-            let next = script.next.pop_front();
-            next.unwrap_or_else(|| script.otherwise.clone())
+            reply
         };
         tokio::time::sleep(reply.delay).await;
         if reply.lost {
             return Ok(());
         }
+        if let Some(endless) = &reply.endless {
+            return go_on(&mut output, endless).await;
+        }
         output.write_all(reply.to_http().as_bytes()).await?;
     }
     Ok(())
+}
+
+async fn go_on(output: &mut (impl AsyncWriteExt + Unpin), endless: &Endless) -> io::Result<()> {
+    output.write_all(endless.head.as_bytes()).await?;
+    let chunk = vec![b'x'; endless.chunk_bytes];
+    loop {
+        output.write_all(&chunk).await?;
+        tokio::time::sleep(endless.interval).await;
+    }
 }
 
 async fn read_request(input: &mut (impl AsyncBufReadExt + Unpin)) -> io::Result<Option<Received>> {

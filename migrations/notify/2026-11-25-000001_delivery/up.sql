@@ -38,8 +38,9 @@ CREATE TABLE gates (
     -- Nothing passes before: a provider asked for it, too many attempts failed, or an operator paused it.
     closed_until timestamptz NOT NULL DEFAULT to_timestamp(0),
     reason text NOT NULL DEFAULT '',
-    -- The operator who paused it.
+    -- The operator who paused it, and why, in the operator's words.
     closed_by text NOT NULL DEFAULT '',
+    note text NOT NULL DEFAULT '',
     -- Attempts in a row that failed for the provider's or the domain's sake.
     failure_count integer NOT NULL DEFAULT 0 CHECK (failure_count >= 0),
     failing_since timestamptz,

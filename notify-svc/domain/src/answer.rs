@@ -1,5 +1,7 @@
 //! What a provider's answer means: one table per channel.
 
+pub mod slack;
+pub mod smtp;
 pub mod telegram;
 pub mod webhook;
 

@@ -113,22 +113,33 @@ impl Request {
     /// Checks every limit and that the kind's arguments are there.
     pub fn check(&self) -> Result<(), InvalidRequest> {
         text("recipient_id", &self.recipient_id, RECIPIENT_BYTES_MAX)?;
-        bounded("locale", &self.locale, LOCALE_BYTES_MAX)?;
+        check_locale(&self.locale)?;
         count("contacts", self.contacts.len(), CONTACTS_MAX)?;
         for contact in &self.contacts {
             text("contacts.channel", &contact.channel, CHANNEL_BYTES_MAX)?;
             text("contacts.address", &contact.address, ADDRESS_BYTES_MAX)?;
         }
-        count("arguments", self.arguments.len(), ARGUMENTS_MAX)?;
-        for (name, value) in &self.arguments {
-            text("an argument's name", name, ARGUMENT_NAME_BYTES_MAX)?;
-            bounded("an argument's value", value, ARGUMENT_VALUE_BYTES_MAX)?;
-        }
+        check_arguments(&self.arguments)?;
         match self.kind.arguments().iter().find(|name| !self.arguments.contains_key(**name)) {
             Some(missing) => Err(InvalidRequest::ArgumentMissing(missing)),
             None => Ok(()),
         }
     }
+}
+
+/// Checks a language tag's limits; that it is one is not asked.
+pub fn check_locale(locale: &str) -> Result<(), InvalidRequest> {
+    bounded("locale", locale, LOCALE_BYTES_MAX)
+}
+
+/// Checks the arguments' limits, not which of them there are.
+pub fn check_arguments(arguments: &BTreeMap<String, String>) -> Result<(), InvalidRequest> {
+    count("arguments", arguments.len(), ARGUMENTS_MAX)?;
+    for (name, value) in arguments {
+        text("an argument's name", name, ARGUMENT_NAME_BYTES_MAX)?;
+        bounded("an argument's value", value, ARGUMENT_VALUE_BYTES_MAX)?;
+    }
+    Ok(())
 }
 
 fn text(field: &'static str, value: &str, limit: usize) -> Result<(), InvalidRequest> {

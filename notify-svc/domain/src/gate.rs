@@ -6,7 +6,7 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::Deserialize;
 
-use crate::channel::Channel;
+use crate::{channel::Channel, retry::RETRY_AFTER_MAX};
 
 /// A token bucket: `sends` per `per_ms`, up to `burst` at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -143,7 +143,7 @@ impl Gate {
 
     /// Nothing passes for a while: the provider asked for it.
     pub fn pause(&mut self, now: DateTime<Utc>, pause: Duration, reason: &str) {
-        let until = later(now, TimeDelta::from_std(pause).unwrap_or(TimeDelta::MAX));
+        let until = later(now, TimeDelta::from_std(pause.min(RETRY_AFTER_MAX)).unwrap_or(TimeDelta::MAX));
         if until > self.closed_until {
             self.closed_until = until;
             reason.clone_into(&mut self.reason);

@@ -54,4 +54,12 @@ impl Kind {
     pub const fn is_money(self) -> bool {
         matches!(self, Self::CommissionReceived | Self::CommissionReversed | Self::PaymentRejected | Self::PayoutState)
     }
+
+    /// The arguments that it may bring besides; one that did not come counts as empty.
+    pub const fn optional_arguments(self) -> &'static [&'static str] {
+        match self {
+            Self::OperatorBroadcast => &["subject", "button_label", "button_url"],
+            _ => &[],
+        }
+    }
 }

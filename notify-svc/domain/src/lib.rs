@@ -24,3 +24,5 @@ pub mod policy;
 pub mod preference;
 pub mod retry;
 pub mod state;
+pub mod target;
+pub mod text;

@@ -6,8 +6,6 @@ use service::error::Failure;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use crate::store::notifications::Filter;
-
 const SIZE_DEFAULT: usize = 50;
 const SIZE_MAX: usize = 500;
 /// Encoded bytes of a page, its last item excepted: an answer may have 4 MiB, and an item is far from the rest.
@@ -25,7 +23,7 @@ pub(super) fn size(page_size: i32) -> Result<usize, Failure> {
 }
 
 /// The page: as many as asked for, unless they are too large for one answer.
-pub(super) fn cut<M: Message>(items: impl IntoIterator<Item = M>, size: usize) -> Vec<M> {
+fn cut<M: Message>(items: impl IntoIterator<Item = M>, size: usize) -> Vec<M> {
     let mut bytes = 0;
     let room = |item: &M| {
         let has_room = bytes < PAGE_BYTES_MAX;
@@ -35,39 +33,71 @@ pub(super) fn cut<M: Message>(items: impl IntoIterator<Item = M>, size: usize) -
     items.into_iter().take(size).take_while(room).collect()
 }
 
-/// A token for what comes after `last`; good only with the same filter.
-pub(super) fn make_token(last: Uuid, filter: &Filter) -> String {
-    let bytes = [digest(filter).as_slice(), last.as_bytes()].concat();
+/// One page of a list that is asked for.
+pub(super) struct Page {
+    size: usize,
+    scope: Vec<String>,
+    /// Where the page before ended.
+    pub(super) before: Option<Uuid>,
+}
+
+impl Page {
+    /// `scope` names the list with its filters: a token of another is refused.
+    pub(super) fn new(page_size: i32, token: &str, scope: Vec<String>) -> Result<Self, Failure> {
+        let size = size(page_size)?;
+        let before = read_token(token, &scope)?;
+        Ok(Self { size, scope, before })
+    }
+
+    /// How many rows to read: one more than shown tells whether there is another page.
+    pub(super) fn limit(&self) -> i64 {
+        i64::try_from(self.size).unwrap_or(i64::MAX).saturating_add(1)
+    }
+
+    /// The items that fit on the page, and the next page's token if something is left.
+    pub(super) fn cut<R, M: Message>(
+        &self,
+        rows: Vec<R>,
+        id: impl Fn(&R) -> Uuid,
+        show: impl Fn(R) -> M,
+    ) -> (Vec<M>, String) {
+        let ids: Vec<Uuid> = rows.iter().map(id).collect();
+        let items = cut(rows.into_iter().map(show), self.size);
+        let (shown, left) = ids.split_at(items.len());
+        let next_page_token = match shown.last() {
+            Some(last) if !left.is_empty() => make_token(*last, &self.scope),
+            _ => String::new(),
+        };
+        (items, next_page_token)
+    }
+}
+
+/// A token for what comes after `last`; good only with the same scope.
+fn make_token(last: Uuid, scope: &[String]) -> String {
+    let bytes = [digest(scope).as_slice(), last.as_bytes()].concat();
     BASE64_URL_SAFE_NO_PAD.encode(bytes)
 }
 
 /// Where a token says to go on; `None` for the first page.
-pub(super) fn read_token(token: &str, filter: &Filter) -> Result<Option<Uuid>, Failure> {
+fn read_token(token: &str, scope: &[String]) -> Result<Option<Uuid>, Failure> {
     if token.is_empty() {
         return Ok(None);
     }
     let invalid = || Failure::violation("page_token", "is not a token of this list with these filters");
     let bytes = BASE64_URL_SAFE_NO_PAD.decode(token).map_err(|_| invalid())?;
     let (given, last) = bytes.split_at_checked(DIGEST_BYTES).ok_or_else(invalid)?;
-    if given != digest(filter) {
+    if given != digest(scope) {
         return Err(invalid());
     }
     Uuid::from_slice(last).map(Some).map_err(|_| invalid())
 }
 
-fn digest(filter: &Filter) -> [u8; DIGEST_BYTES] {
+fn digest(scope: &[String]) -> [u8; DIGEST_BYTES] {
     let mut hash = Sha256::new();
-    let fields = [
-        filter.recipient_id.clone(),
-        filter.state.map(|state| state.as_str().to_owned()),
-        filter.trace_id.clone(),
-        filter.source_event_id.map(|id| id.to_string()),
-    ];
-    for field in fields {
-        // Length first, so that no two filters read the same.
-        let text = field.unwrap_or_default();
-        hash.update(text.len().to_be_bytes());
-        hash.update(text);
+    for part in scope {
+        // Length first, so that no two scopes read the same.
+        hash.update(part.len().to_be_bytes());
+        hash.update(part);
     }
     let mut digest = [0; DIGEST_BYTES];
     digest.copy_from_slice(&hash.finalize()[..DIGEST_BYTES]);
@@ -95,17 +125,22 @@ mod tests {
 
     #[test]
     fn a_token_is_good_with_its_filter_only() {
-        let filter = Filter { recipient_id: Some("a".to_owned()), ..Filter::default() };
-        let last = Uuid::now_v7();
-        let token = make_token(last, &filter);
-        assert_eq!(read_token(&token, &filter).ok(), Some(Some(last)));
-        assert!(read_token(&token, &Filter::default()).is_err());
+        let scope = |parts: &[&str]| parts.iter().map(|part| (*part).to_owned()).collect::<Vec<_>>();
+        let page = Page::new(2, "", scope(&["list", "a"])).expect("a page");
+        let rows: Vec<Uuid> = (1..=3).map(Uuid::from_u128).collect();
+        let (items, token) = page.cut(rows.clone(), |id| *id, |id| id.to_string());
+        assert_eq!(items.len(), 2);
+        assert_eq!(read_token(&token, &scope(&["list", "a"])).ok(), Some(Some(rows[1])));
+        for other in [scope(&["list", ""]), scope(&["list"]), scope(&["lista"])] {
+            assert!(read_token(&token, &other).is_err());
+        }
+        assert_eq!(page.cut(rows[..2].to_vec(), |id| *id, |id| id.to_string()).1, "");
     }
 
     #[test]
     fn garbage_is_refused() {
         for token in ["x", "====", "AAAA", "не токен", &"A".repeat(10_000)] {
-            let failure = read_token(token, &Filter::default()).expect_err(token);
+            let failure = read_token(token, &[]).expect_err(token);
             assert_eq!(failure.violations[0].0, "page_token");
         }
     }

@@ -9,7 +9,7 @@ use notify_domain::{
     delivery::Outcome,
     state::OutcomeClass::{Address, Ambiguous, Transient},
 };
-use reqwest::{Client, Response, header, redirect};
+use reqwest::{Client, ClientBuilder, Response, header, redirect};
 
 /// To connect.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(4);
@@ -20,6 +20,11 @@ const ANSWER_BYTES_MAX: usize = 64 * 1024;
 
 /// A client that follows no redirects: an address is what it is.
 pub(super) fn client() -> anyhow::Result<Client> {
+    builder().build().context("no HTTP client")
+}
+
+/// The same, to be fitted for one channel.
+pub(super) fn builder() -> ClientBuilder {
     // Telemetry installs it in the binary; a second time does nothing.
     let _ = rustls::crypto::ring::default_provider().install_default();
     Client::builder()
@@ -27,8 +32,6 @@ pub(super) fn client() -> anyhow::Result<Client> {
         .redirect(redirect::Policy::none())
         .connect_timeout(CONNECT_TIMEOUT)
         .timeout(TIMEOUT)
-        .build()
-        .context("no HTTP client")
 }
 
 /// What it means that no answer came. Errors are not shown: they hold the URL, and with it a token.

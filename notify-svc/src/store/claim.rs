@@ -28,10 +28,15 @@ use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use super::{
+    feed::{self, Change},
     gates,
     queue::interval,
     settle::{self, Settlement},
 };
+
+/// As much as any claim takes. For the planner, which can't know the shares: it would expect a tenth of all that is due, and
+/// compile the query for so many.
+const CLAIM_MAX: u32 = 1000;
 
 /// A delivery that is due, with all that deciding about it and sending it takes.
 #[derive(Clone, Debug, QueryableByName)]
@@ -216,11 +221,13 @@ fn by_lane<'a>(rows: impl Iterator<Item = &'a Waiting>) -> [u32; LANES] {
     counts
 }
 
-/// The database's time, and how many are due then in each lane; no more than the limit are counted.
+/// The database's time, and how many are due then in each lane; no more than the limit are counted. In the index's order:
+/// where most are due, the planner would read the whole table for a lane that has none.
 async fn count_due(connection: &mut AsyncPgConnection, limit: u32) -> QueryResult<(DateTime<Utc>, [u32; LANES])> {
     let rows: Vec<Waiting> = sql_query(
         "SELECT '' AS gate, l.lane, now() AS now, (SELECT count(*) FROM (
-                    SELECT FROM deliveries d WHERE d.lane = l.lane AND d.due_time <= now() LIMIT $2) AS found) AS waiting
+                    SELECT FROM deliveries d WHERE d.lane = l.lane AND d.due_time <= now()
+                     ORDER BY d.due_time LIMIT $2) AS found) AS waiting
            FROM unnest($1) AS l (lane)",
     )
     .bind::<Array<SmallInt>, _>(lanes())
@@ -233,7 +240,8 @@ async fn count_due(connection: &mut AsyncPgConnection, limit: u32) -> QueryResul
 async fn count_parked(connection: &mut AsyncPgConnection, rooms: &[(&str, u32)]) -> QueryResult<Vec<Waiting>> {
     sql_query(
         "SELECT g.gate, l.lane, now() AS now, (SELECT count(*) FROM (
-                    SELECT FROM deliveries d WHERE d.parked_on = g.gate AND d.lane = l.lane LIMIT g.room) AS found) AS waiting
+                    SELECT FROM deliveries d WHERE d.parked_on = g.gate AND d.lane = l.lane
+                     ORDER BY d.notification_id LIMIT g.room) AS found) AS waiting
            FROM unnest($1, $2) AS g (gate, room), unnest($3) AS l (lane)",
     )
     .bind::<Array<Text>, _>(rooms.iter().map(|(gate, _)| *gate).collect::<Vec<_>>())
@@ -278,7 +286,7 @@ async fn take_parked(
         "WITH taken AS MATERIALIZED (
              SELECT c.* FROM unnest($1, $2, $3) AS share (gate, lane, most) CROSS JOIN LATERAL (
                  SELECT d.* FROM deliveries d WHERE d.parked_on = share.gate AND d.lane = share.lane
-                  ORDER BY d.notification_id LIMIT share.most FOR UPDATE SKIP LOCKED) AS c)
+                  ORDER BY d.notification_id LIMIT share.most FOR UPDATE SKIP LOCKED) AS c LIMIT {CLAIM_MAX})
          {WITH_ALL_IT_TAKES}"
     );
     sql_query(query)
@@ -294,7 +302,7 @@ async fn take_due(connection: &mut AsyncPgConnection, shares: [u32; LANES]) -> Q
         "WITH taken AS MATERIALIZED (
              SELECT c.* FROM unnest($1, $2) AS share (lane, most) CROSS JOIN LATERAL (
                  SELECT d.* FROM deliveries d WHERE d.lane = share.lane AND d.due_time <= now()
-                  ORDER BY d.due_time LIMIT share.most FOR UPDATE SKIP LOCKED) AS c)
+                  ORDER BY d.due_time LIMIT share.most FOR UPDATE SKIP LOCKED) AS c LIMIT {CLAIM_MAX})
          {WITH_ALL_IT_TAKES}"
     );
     sql_query(query)
@@ -304,7 +312,8 @@ async fn take_due(connection: &mut AsyncPgConnection, shares: [u32; LANES]) -> Q
         .await
 }
 
-/// What sending takes besides the delivery: the notification, the recipient's wishes, and what is known of the address.
+/// What sending takes besides the delivery: the notification, the recipient's wishes, and what is known of the address. Each
+/// is looked up by its key (`LIMIT 1` forbids all else): the planner would rather read whole tables for these few.
 const WITH_ALL_IT_TAKES: &str = "
     SELECT t.notification_id, t.position, coalesce(t.contact_place, t.position) AS contact_place, t.lane, t.channel,
            coalesce(a.moved_to, t.address) AS address, t.state, t.attempt_count, t.tries_used, t.parked_on,
@@ -314,10 +323,10 @@ const WITH_ALL_IT_TAKES: &str = "
            n.recipient_id, p.mutes, p.quiet_start, p.quiet_end, p.time_zone,
            n.kind, n.locale, n.arguments, n.contacts, n.trace_id, n.traceparent, n.create_time, n.expire_time, now() AS now
       FROM taken t
-      JOIN notifications n ON n.notification_id = t.notification_id
-      LEFT JOIN preferences p ON p.recipient_id = n.recipient_id
-      LEFT JOIN addresses a ON (a.channel, a.address) = (t.channel, t.address)
-      LEFT JOIN addresses moved ON (moved.channel, moved.address) = (t.channel, a.moved_to)
+     CROSS JOIN LATERAL (SELECT * FROM notifications WHERE notification_id = t.notification_id LIMIT 1) AS n
+      LEFT JOIN LATERAL (SELECT * FROM preferences WHERE recipient_id = n.recipient_id LIMIT 1) AS p ON true
+      LEFT JOIN LATERAL (SELECT * FROM addresses WHERE (channel, address) = (t.channel, t.address) LIMIT 1) AS a ON true
+      LEFT JOIN LATERAL (SELECT * FROM addresses WHERE (channel, address) = (t.channel, a.moved_to) LIMIT 1) AS moved ON true
      ORDER BY t.lane, t.due_time";
 
 /// Attempts whose worker let the lease run out may have arrived: on record as ambiguous.
@@ -381,8 +390,10 @@ async fn admit(
         }
     }
     let settlements: Vec<_> = claim.settled.iter().map(|(due, step)| Settlement::untried(due, step)).collect();
-    settle::apply(connection, &settlements).await?;
+    settle::apply(connection, now, &settlements).await?;
     lease(connection, terms, &mut claim.leased).await?;
+    let begun: Vec<Change> = claim.leased.iter().map(|due| due.change(now, DeliveryState::Sending, "")).collect();
+    feed::tell(connection, &begun).await?;
     park(connection, &claim.parked).await?;
     gates::save(connection, &admission.changes().collect::<Vec<_>>()).await?;
     gates::settle_waiting(connection, &open.keys().map(String::as_str).collect::<Vec<_>>()).await?;

@@ -141,7 +141,8 @@ pub(crate) async fn remove_idle(connection: &mut AsyncPgConnection) -> QueryResu
     sql_query(
         "DELETE FROM gates WHERE gate IN (
              SELECT gate FROM gates
-              WHERE NOT waiting AND failure_count = 0 AND closed_until < now() AND full_time < now() - interval '1 hour'
+              WHERE NOT waiting AND closed_until < now() AND full_time < now() - interval '1 hour'
+                AND coalesce(failing_since < now() - interval '1 day', failure_count = 0)
               ORDER BY gate LIMIT 1000 FOR UPDATE SKIP LOCKED)",
     )
     .execute(connection)

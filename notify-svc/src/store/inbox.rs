@@ -12,11 +12,13 @@ use notify_domain::{
     channel::{self, Channels},
     event::{Event, Request},
     policy::Policy,
+    state::DeliveryState,
 };
 use service::database::Connection;
 use uuid::{ContextV7, Timestamp, Uuid};
 
 use super::{
+    feed::{self, Change},
     queue::{self, NewDelivery},
     schema::{inbox, rejected_records},
 };
@@ -79,8 +81,11 @@ async fn write(
     let (new, now) = insert_keys(connection, producer, events).await?;
     let rows = Rows::build(producer, events, new.clone(), now, rules);
     if !rows.notification_ids.is_empty() {
+        let changes = rows.changes(now);
         let deliveries = rows.insert(connection).await?;
         queue::enqueue(connection, &deliveries).await?;
+        feed::tell(connection, &changes).await?;
+        feed::wake(connection).await?;
     }
     insert_rejected(connection, producer, rejected).await?;
     Ok(new)
@@ -210,6 +215,23 @@ impl<'a> Rows<'a> {
         self.expire_times.push(request.expire_time.unwrap_or(now + terms.lifetime));
         let choice = channel::first(&request.contacts, &rules.channels);
         self.deliveries.push(NewDelivery { notification_id: id, position: 1, lane: terms.lane.number(), choice });
+    }
+
+    /// What watchers hear of it.
+    fn changes(&self, now: DateTime<Utc>) -> Vec<Change> {
+        let rows = self.deliveries.iter().zip(&self.recipient_ids).zip(&self.kinds).zip(&self.trace_ids);
+        rows.map(|(((delivery, recipient_id), kind), trace_id)| Change {
+            notification_id: delivery.notification_id,
+            recipient_id: (*recipient_id).to_owned(),
+            kind: (*kind).to_owned(),
+            channel: delivery.choice.channel.as_str().to_owned(),
+            state: DeliveryState::Queued.as_str().to_owned(),
+            reason: String::new(),
+            attempt: 0,
+            trace_id: (*trace_id).to_owned(),
+            change_time: now,
+        })
+        .collect()
     }
 
     async fn insert(self, connection: &mut AsyncPgConnection) -> QueryResult<Vec<NewDelivery>> {

@@ -2,17 +2,25 @@
 
 use std::collections::HashMap;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use diesel::{
     BoolExpressionMethods, ExpressionMethods, OptionalExtension, QueryDsl, QueryResult, Queryable, Selectable,
-    SelectableHelper, dsl::exists, dsl::not,
+    SelectableHelper,
+    dsl::{count_star, exists, not},
+    pg::Pg,
 };
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
-use notify_domain::state::{DeliveryState, NotificationState};
-use service::database::Connection;
+use notify_domain::{
+    channel::Channel,
+    kind::Kind,
+    state::{DeliveryState, NotificationState},
+};
 use uuid::Uuid;
 
-use super::schema::{attempts, deliveries, notifications};
+use super::{
+    clock,
+    schema::{attempts, deliveries, notifications},
+};
 
 /// A notification without what is only needed to send it.
 #[derive(Clone, Debug, Queryable, Selectable)]
@@ -65,36 +73,98 @@ pub(crate) struct History {
     pub(crate) deliveries: Vec<(DeliveryRow, Vec<AttemptRow>)>,
 }
 
-/// What is listed.
+/// Which notifications are meant; `None` means any.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Filter {
     pub(crate) recipient_id: Option<String>,
     pub(crate) state: Option<NotificationState>,
     pub(crate) trace_id: Option<String>,
     pub(crate) source_event_id: Option<Uuid>,
+    pub(crate) kind: Option<Kind>,
+    /// With a delivery over it, whatever its state.
+    pub(crate) channel: Option<Channel>,
+    /// Taken in then or later.
+    pub(crate) start_time: Option<DateTime<Utc>>,
+    /// Taken in before.
+    pub(crate) end_time: Option<DateTime<Utc>>,
+}
+
+/// A query narrowed to what a filter means. A macro, since boxed queries that group have another type than those that don't.
+macro_rules! narrowed {
+    ($query:expr, $filter:expr) => {{
+        let (mut query, filter): (_, &Filter) = ($query.into_boxed(), $filter);
+        if let Some(recipient_id) = &filter.recipient_id {
+            query = query.filter(notifications::recipient_id.eq(recipient_id));
+        }
+        if let Some(trace_id) = &filter.trace_id {
+            query = query.filter(notifications::trace_id.eq(trace_id));
+        }
+        if let Some(event_id) = filter.source_event_id {
+            query = query.filter(notifications::source_event_id.eq(event_id));
+        }
+        if let Some(kind) = filter.kind {
+            query = query.filter(notifications::kind.eq(kind.as_str()));
+        }
+        if let Some(channel) = filter.channel {
+            query = query.filter(exists(
+                deliveries::table
+                    .filter(deliveries::notification_id.eq(notifications::notification_id))
+                    .filter(deliveries::channel.eq(channel.as_str())),
+            ));
+        }
+        // IDs are in the order of arrival, to the millisecond: they find the place, the time itself decides.
+        if let Some(start) = filter.start_time {
+            query = query.filter(notifications::notification_id.ge(clock::first_id_at(start)));
+            query = query.filter(notifications::create_time.ge(start));
+        }
+        if let Some(end) = filter.end_time {
+            let next_millisecond = end.checked_add_signed(TimeDelta::milliseconds(1)).unwrap_or(end);
+            query = query.filter(notifications::notification_id.lt(clock::first_id_at(next_millisecond)));
+            query = query.filter(notifications::create_time.lt(end));
+        }
+        let held = || {
+            exists(
+                deliveries::table
+                    .filter(deliveries::notification_id.eq(notifications::notification_id))
+                    .filter(deliveries::state.eq(DeliveryState::Sending.as_str())),
+            )
+        };
+        match filter.state {
+            None => query,
+            Some(NotificationState::Queued) => query.filter(notifications::settle_time.is_null().and(not(held()))),
+            Some(NotificationState::Sending) => query.filter(notifications::settle_time.is_null().and(held())),
+            Some(state) => query.filter(notifications::state.eq(state.as_str())),
+        }
+    }};
+}
+
+impl Filter {
+    /// The notifications that match.
+    pub(super) fn matching(&self) -> notifications::BoxedQuery<'_, Pg> {
+        narrowed!(notifications::table, self)
+    }
 }
 
 /// One notification.
-pub(crate) async fn get(connection: &mut Connection, id: Uuid) -> QueryResult<Option<History>> {
+pub(crate) async fn get(connection: &mut AsyncPgConnection, id: Uuid) -> QueryResult<Option<History>> {
     connection
         .build_transaction()
         .repeatable_read()
         .read_only()
-        .run(async |connection| {
-            let row: Option<NotificationRow> = notifications::table
-                .find(id)
-                .select(NotificationRow::as_select())
-                .first(connection)
-                .await
-                .optional()?;
-            Ok(with_history(connection, row.into_iter().collect()).await?.pop())
-        })
+        .run(async |connection| read(connection, id).await)
         .await
+}
+
+/// One notification, as the open transaction sees it.
+pub(super) async fn read(connection: &mut AsyncPgConnection, id: Uuid) -> QueryResult<Option<History>> {
+    let row: Option<NotificationRow> =
+        notifications::table.find(id).select(NotificationRow::as_select()).first(connection).await.optional()?;
+    Ok(with_history(connection, row.into_iter().collect()).await?.pop())
 }
 
 /// Up to `limit` notifications, newest first, older than `before`.
 pub(crate) async fn list(
-    connection: &mut Connection,
+    connection: &mut AsyncPgConnection,
     filter: &Filter,
     before: Option<Uuid>,
     limit: i64,
@@ -105,50 +175,25 @@ pub(crate) async fn list(
         .repeatable_read()
         .read_only()
         .run(async |connection| {
-            let rows = matching(connection, filter, before, limit).await?;
+            let mut query = filter.matching();
+            if let Some(before) = before {
+                query = query.filter(notifications::notification_id.lt(before));
+            }
+            let rows = query
+                .order(notifications::notification_id.desc())
+                .limit(limit)
+                .select(NotificationRow::as_select())
+                .load(connection)
+                .await?;
             with_history(connection, rows).await
         })
         .await
 }
 
-async fn matching(
-    connection: &mut AsyncPgConnection,
-    filter: &Filter,
-    before: Option<Uuid>,
-    limit: i64,
-) -> QueryResult<Vec<NotificationRow>> {
-    let mut query = notifications::table.into_boxed();
-    if let Some(recipient_id) = &filter.recipient_id {
-        query = query.filter(notifications::recipient_id.eq(recipient_id));
-    }
-    if let Some(trace_id) = &filter.trace_id {
-        query = query.filter(notifications::trace_id.eq(trace_id));
-    }
-    if let Some(event_id) = filter.source_event_id {
-        query = query.filter(notifications::source_event_id.eq(event_id));
-    }
-    if let Some(before) = before {
-        query = query.filter(notifications::notification_id.lt(before));
-    }
-    let held = || {
-        exists(
-            deliveries::table
-                .filter(deliveries::notification_id.eq(notifications::notification_id))
-                .filter(deliveries::state.eq(DeliveryState::Sending.as_str())),
-        )
-    };
-    query = match filter.state {
-        None => query,
-        Some(NotificationState::Queued) => query.filter(notifications::settle_time.is_null().and(not(held()))),
-        Some(NotificationState::Sending) => query.filter(notifications::settle_time.is_null().and(held())),
-        Some(state) => query.filter(notifications::state.eq(state.as_str())),
-    };
-    query
-        .order(notifications::notification_id.desc())
-        .limit(limit)
-        .select(NotificationRow::as_select())
-        .load(connection)
-        .await
+/// How many match, by stored state.
+pub(crate) async fn count(connection: &mut AsyncPgConnection, filter: &Filter) -> QueryResult<Vec<(String, i64)>> {
+    let counts = notifications::table.group_by(notifications::state).select((notifications::state, count_star()));
+    narrowed!(counts, filter).load(connection).await
 }
 
 async fn with_history(connection: &mut AsyncPgConnection, rows: Vec<NotificationRow>) -> QueryResult<Vec<History>> {

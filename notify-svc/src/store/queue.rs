@@ -25,12 +25,12 @@ pub(crate) struct NewDelivery {
     pub(crate) choice: Choice,
 }
 
-/// Queues deliveries, and tells every instance when the transaction commits.
+/// Queues deliveries.
 pub(super) async fn enqueue(connection: &mut AsyncPgConnection, deliveries: &[NewDelivery]) -> QueryResult<()> {
     let column = |value: fn(&NewDelivery) -> &str| deliveries.iter().map(value).collect::<Vec<_>>();
     sql_query(
         "INSERT INTO deliveries (notification_id, position, lane, contact_place, channel, address, next_attempt_time)
-         SELECT d.*, now() FROM unnest($1, $2, $3, $4, $5, $6) AS d, (SELECT pg_notify('queued', '')) AS told",
+         SELECT d.*, now() FROM unnest($1, $2, $3, $4, $5, $6) AS d",
     )
     .bind::<Array<SqlUuid>, _>(deliveries.iter().map(|d| d.notification_id).collect::<Vec<_>>())
     .bind::<Array<Integer>, _>(deliveries.iter().map(|d| d.position).collect::<Vec<_>>())

@@ -79,4 +79,73 @@ diesel::table! {
     }
 }
 
+diesel::table! {
+    audit_events (audit_event_id) {
+        audit_event_id -> Uuid,
+        create_time -> Timestamptz,
+        actor -> Text,
+        action -> Text,
+        subject_id -> Text,
+        outcome -> Text,
+        trace_id -> Text,
+        request_id -> Text,
+        detail -> Text,
+    }
+}
+
+diesel::table! {
+    jobs (job_id) {
+        job_id -> Uuid,
+        kind -> Text,
+        state -> Text,
+        filter -> Jsonb,
+        per_second -> Integer,
+        matched -> BigInt,
+        done -> BigInt,
+        progress -> Nullable<Uuid>,
+        next_step_time -> Nullable<Timestamptz>,
+        caller -> Text,
+        reason -> Text,
+        trace_id -> Text,
+        create_time -> Timestamptz,
+        end_time -> Nullable<Timestamptz>,
+    }
+}
+
+diesel::table! {
+    requests (caller, request_id) {
+        caller -> Text,
+        request_id -> Uuid,
+        method -> Text,
+        content_digest -> Binary,
+        response -> Nullable<Binary>,
+        refusal_code -> Nullable<Integer>,
+        refusal_reason -> Nullable<Text>,
+        refusal_message -> Nullable<Text>,
+        create_time -> Timestamptz,
+    }
+}
+
+diesel::table! {
+    addresses (channel, address) {
+        channel -> Text,
+        address -> Text,
+        reason -> Text,
+        moved_to -> Nullable<Text>,
+        mark_time -> Timestamptz,
+        notification_id -> Uuid,
+    }
+}
+
+diesel::table! {
+    preferences (recipient_id) {
+        recipient_id -> Text,
+        mutes -> Jsonb,
+        quiet_start -> Nullable<Integer>,
+        quiet_end -> Nullable<Integer>,
+        time_zone -> Nullable<Text>,
+        update_time -> Timestamptz,
+    }
+}
+
 diesel::allow_tables_to_appear_in_same_query!(notifications, deliveries, attempts);

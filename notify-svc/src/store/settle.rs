@@ -20,6 +20,7 @@ use uuid::Uuid;
 use super::{
     addresses::{self, Mark},
     claim::Due,
+    feed::{self, Change},
     gates,
     queue::{self, NewDelivery},
 };
@@ -41,6 +42,21 @@ impl Due {
     pub(crate) fn held(&self) -> Held {
         Held { notification_id: self.notification_id, position: self.position, token: self.attempt_count }
     }
+
+    /// What watchers hear of a change of its state.
+    pub(super) fn change(&self, now: DateTime<Utc>, state: DeliveryState, reason: &str) -> Change {
+        Change {
+            notification_id: self.notification_id,
+            recipient_id: self.recipient_id.clone(),
+            kind: self.kind.clone(),
+            channel: self.channel.clone(),
+            state: state.as_str().to_owned(),
+            reason: reason.to_owned(),
+            attempt: self.attempt_count,
+            trace_id: self.trace_id.clone(),
+            change_time: now,
+        }
+    }
 }
 
 /// A try that has ended.
@@ -53,16 +69,38 @@ pub(crate) struct Finished {
 /// A decided delivery.
 #[derive(Debug)]
 pub(super) struct Settlement<'a> {
-    held: Held,
-    lane: i16,
+    due: &'a Due,
     step: &'a Step,
+    /// Why it is tried again.
+    reason: &'a str,
     tries_returned: i32,
 }
 
 impl<'a> Settlement<'a> {
     /// Of a delivery that wasn't tried.
-    pub(super) fn untried(due: &Due, step: &'a Step) -> Self {
-        Self { held: due.held(), lane: due.lane, step, tries_returned: 0 }
+    pub(super) fn untried(due: &'a Due, step: &'a Step) -> Self {
+        Self { due, step, reason: "", tries_returned: 0 }
+    }
+
+    /// Of a try that has ended.
+    fn tried(finished: &'a Finished, step: &'a Step) -> Self {
+        let Finished { delivery, outcome } = finished;
+        Self { due: delivery, step, reason: &outcome.reason, tries_returned: i32::from(!outcome.counts()) }
+    }
+
+    /// What watchers hear of it: this channel's end, or that it is tried again; and the next one's beginning.
+    fn changes(&self, now: DateTime<Utc>) -> impl Iterator<Item = Change> {
+        let (state, reason, _) = delivery_columns(self.step);
+        let reason = if matches!(self.step, Step::Retry(_)) { self.reason } else { reason };
+        let next = match self.step {
+            Step::Fallback(_, choice) | Step::PassOver(_, choice) => Some(Change {
+                channel: choice.channel.as_str().to_owned(),
+                attempt: 0,
+                ..self.due.change(now, DeliveryState::Queued, "")
+            }),
+            _ => None,
+        };
+        std::iter::once(self.due.change(now, state, reason)).chain(next)
     }
 }
 
@@ -90,16 +128,11 @@ pub(crate) async fn settle(
             let decided = || finished.iter().zip(&steps).filter_map(|(f, step)| Some((f, step.as_ref()?)));
             let ended: Vec<_> = decided().map(|(f, _)| (f.delivery.held(), &f.outcome)).collect();
             close_attempts(connection, &ended).await?;
-            let settlements: Vec<_> = decided()
-                .map(|(f, step)| {
-                    let tries_returned = i32::from(!f.outcome.counts());
-                    Settlement { held: f.delivery.held(), lane: f.delivery.lane, step, tries_returned }
-                })
-                .collect();
-            apply(connection, &settlements).await?;
+            let settlements: Vec<_> = decided().map(|(finished, step)| Settlement::tried(finished, step)).collect();
+            let now = owned.as_slice().first().map_or(DateTime::UNIX_EPOCH, |owned| owned.now);
+            apply(connection, now, &settlements).await?;
             let told: Vec<&Finished> = decided().map(|(finished, _)| finished).collect();
             addresses::mark(connection, told.iter().filter_map(|finished| mark(finished)).collect()).await?;
-            let now = owned.as_slice().first().map_or(DateTime::UNIX_EPOCH, |owned| owned.now);
             hear(connection, now, &told, policy).await?;
             Ok(steps)
         })
@@ -218,7 +251,11 @@ pub(super) async fn close_attempts(connection: &mut AsyncPgConnection, ended: &[
 }
 
 /// Writes decisions about deliveries that this transaction has locked.
-pub(super) async fn apply(connection: &mut AsyncPgConnection, settlements: &[Settlement<'_>]) -> QueryResult<()> {
+pub(super) async fn apply(
+    connection: &mut AsyncPgConnection,
+    now: DateTime<Utc>,
+    settlements: &[Settlement<'_>],
+) -> QueryResult<()> {
     if settlements.is_empty() {
         return Ok(());
     }
@@ -228,15 +265,18 @@ pub(super) async fn apply(connection: &mut AsyncPgConnection, settlements: &[Set
         .iter()
         .filter_map(|settlement| match settlement.step {
             Step::Fallback(_, choice) | Step::PassOver(_, choice) => Some(NewDelivery {
-                notification_id: settlement.held.notification_id,
-                position: settlement.held.position + 1,
-                lane: settlement.lane,
+                notification_id: settlement.due.notification_id,
+                position: settlement.due.position + 1,
+                lane: settlement.due.lane,
                 choice: choice.clone(),
             }),
             _ => None,
         })
         .collect();
-    if next.is_empty() { Ok(()) } else { queue::enqueue(connection, &next).await }
+    if !next.is_empty() {
+        queue::enqueue(connection, &next).await?;
+    }
+    feed::tell(connection, &settlements.iter().flat_map(|settlement| settlement.changes(now)).collect::<Vec<_>>()).await
 }
 
 async fn update_deliveries(connection: &mut AsyncPgConnection, settlements: &[Settlement<'_>]) -> QueryResult<()> {
@@ -250,8 +290,8 @@ async fn update_deliveries(connection: &mut AsyncPgConnection, settlements: &[Se
                 AS s (notification_id, position, tries_returned, state, reason, next_attempt_time)
           WHERE (d.notification_id, d.position) = (s.notification_id, s.position)",
     )
-    .bind::<Array<SqlUuid>, _>(settlements.iter().map(|s| s.held.notification_id).collect::<Vec<_>>())
-    .bind::<Array<Integer>, _>(settlements.iter().map(|s| s.held.position).collect::<Vec<_>>())
+    .bind::<Array<SqlUuid>, _>(settlements.iter().map(|s| s.due.notification_id).collect::<Vec<_>>())
+    .bind::<Array<Integer>, _>(settlements.iter().map(|s| s.due.position).collect::<Vec<_>>())
     .bind::<Array<Integer>, _>(settlements.iter().map(|s| s.tries_returned).collect::<Vec<_>>())
     .bind::<Array<Text>, _>(columns.iter().map(|(state, ..)| state.as_str()).collect::<Vec<_>>())
     .bind::<Array<Text>, _>(columns.iter().map(|(_, reason, _)| *reason).collect::<Vec<_>>())
@@ -282,7 +322,7 @@ async fn update_notifications(connection: &mut AsyncPgConnection, settlements: &
                 Step::Suppressed(_) => NotificationState::Suppressed,
                 Step::Retry(_) | Step::Fallback(..) | Step::PassOver(..) => return None,
             };
-            Some((settlement.held.notification_id, state.as_str()))
+            Some((settlement.due.notification_id, state.as_str()))
         })
         .unzip();
     if ids.is_empty() {

@@ -1,8 +1,9 @@
 //! What can be asked for, what can come of it, and why it can be refused.
 
 use crate::{
+    broadcast::{Broadcast, BroadcastState, NewBroadcast},
     commission::Commission,
-    id::{PartnerId, PaymentId},
+    id::{BroadcastId, PartnerId, PaymentId},
     partner::{Contact, Partner, Profile, ReferralCode, Standing},
     payment::{Method, Payment, PaymentState},
     reference::ExternalRef,
@@ -55,6 +56,15 @@ pub enum Command {
         /// Which payment.
         payment_id: PaymentId,
         /// Shown to the partner.
+        reason: String,
+    },
+    /// Tell many partners something.
+    CreateBroadcast(NewBroadcast),
+    /// Stop a broadcast.
+    CancelBroadcast {
+        /// Which.
+        broadcast_id: BroadcastId,
+        /// Why.
         reason: String,
     },
     /// Let the ancestors' PRO counts follow these partners' PRO; a job's command.
@@ -157,6 +167,10 @@ pub enum Outcome {
     },
     /// Of RejectPayment.
     Rejected(Payment),
+    /// Of CreateBroadcast.
+    BroadcastBegun(Broadcast),
+    /// Of CancelBroadcast.
+    BroadcastCancelled(Broadcast),
     /// Of CountProMembers.
     Counted,
 }
@@ -211,6 +225,18 @@ pub enum Refusal {
     /// Neither given nor handed in.
     #[error("external_ref: required, since none was handed in before")]
     ExternalRefRequired,
+    /// No such partner to be below of.
+    #[error("filter.ancestor_id: no such partner")]
+    AncestorNotFound,
+    /// Over already, or too far ahead.
+    #[error("expire_time: must be in the future, at most 90 days ahead")]
+    ExpireTimeOutOfRange,
+    /// No such broadcast.
+    #[error("broadcast_id: no such broadcast")]
+    BroadcastNotFound,
+    /// There is nothing left to stop.
+    #[error("the broadcast is {} already", .0.name())]
+    BroadcastEnded(BroadcastState),
 }
 
 /// The class of a refusal decides the gRPC code, and whether it is remembered for the request ID.
@@ -243,6 +269,8 @@ impl RefusalClass {
             Refusal::PaymentWrongState { state: Expired, wanted: "" },
             Refusal::PaymentNotSubmitted,
             Refusal::ExternalRefUsed,
+            Refusal::BroadcastNotFound,
+            Refusal::BroadcastEnded(BroadcastState::Done),
         ]
         .iter()
         .map(Refusal::kind)
@@ -255,7 +283,7 @@ impl Refusal {
     pub const fn kind(&self) -> (&'static str, RefusalClass) {
         use RefusalClass::{AlreadyExists, FailedPrecondition, InvalidArgument, NotFound};
         match self {
-            Self::PartnerNotFound => ("PARTNER_NOT_FOUND", NotFound),
+            Self::PartnerNotFound | Self::AncestorNotFound => ("PARTNER_NOT_FOUND", NotFound),
             Self::PaymentNotFound => ("PAYMENT_NOT_FOUND", NotFound),
             Self::ReferralCodeNotFound => ("REFERRAL_CODE_NOT_FOUND", NotFound),
             Self::ReferrerAlreadySet => ("REFERRER_ALREADY_SET", FailedPrecondition),
@@ -267,7 +295,9 @@ impl Refusal {
             Self::PaymentWrongState { .. } => ("PAYMENT_WRONG_STATE", FailedPrecondition),
             Self::PaymentNotSubmitted => ("PAYMENT_NOT_SUBMITTED", FailedPrecondition),
             Self::ExternalRefUsed => ("EXTERNAL_REF_USED", AlreadyExists),
-            Self::ExternalRefRequired => ("INVALID_ARGUMENT", InvalidArgument),
+            Self::ExternalRefRequired | Self::ExpireTimeOutOfRange => ("INVALID_ARGUMENT", InvalidArgument),
+            Self::BroadcastNotFound => ("BROADCAST_NOT_FOUND", NotFound),
+            Self::BroadcastEnded(_) => ("BROADCAST_ENDED", FailedPrecondition),
         }
     }
 }

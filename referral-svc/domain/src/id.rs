@@ -38,6 +38,8 @@ ids! {
     PaymentId;
     /// A ledger transaction.
     TransactionId;
+    /// A broadcast. The order of IDs is the order of creation.
+    BroadcastId;
 }
 
 /// Makes UUIDs (version 7, RFC 9562) for one batch: ordered by the batch's time to the microsecond, then by call.

@@ -6,6 +6,7 @@
 #![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
 #![deny(clippy::float_arithmetic)]
 
+pub mod broadcast;
 pub mod command;
 pub mod commission;
 pub mod decide;

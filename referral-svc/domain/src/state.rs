@@ -6,9 +6,10 @@ use chrono::{DateTime, Utc};
 
 use crate::{
     LEVELS,
+    broadcast::Broadcast,
     command::{Outcome, PartnerView, Refusal},
     commission::Commission,
-    id::{PartnerId, PaymentId},
+    id::{BroadcastId, PartnerId, PaymentId},
     money::Amount,
     partner::{Contact, Partner, Profile, ReferralCode, Standing, XpAward},
     payment::{LateReference, Payment},
@@ -39,6 +40,8 @@ pub struct State {
     pub used_refs: HashMap<ExternalRef, PaymentId>,
     /// The ledger accounts.
     pub accounts: HashMap<AccountKey, Account>,
+    /// By ID.
+    pub broadcasts: HashMap<BroadcastId, Broadcast>,
 }
 
 /// What one command changes. Nothing in it contradicts the state that it was decided on.
@@ -66,6 +69,8 @@ pub struct Changes {
     pub transaction: Option<Transaction>,
     /// What was earned.
     pub commissions: Vec<Commission>,
+    /// A broadcast, new or stopped.
+    pub broadcast: Option<Broadcast>,
     /// Who should hear of it.
     pub notices: Vec<Notice>,
 }
@@ -154,7 +159,7 @@ pub struct Decision {
     pub outcome: Result<Outcome, Refusal>,
     /// What is written; a refusal may leave a trace too.
     pub changes: Changes,
-    /// For the audit record: the partner or payment that it was about.
+    /// For the audit record: the partner, payment or broadcast that it was about.
     pub subject_id: String,
     /// For the audit record: what else should be seen.
     pub detail: String,
@@ -169,6 +174,8 @@ pub struct Dirty {
     pub payments: BTreeSet<PaymentId>,
     /// Profiles.
     pub profiles: BTreeSet<PartnerId>,
+    /// Broadcasts that were stored before.
+    pub broadcasts: BTreeSet<BroadcastId>,
 }
 
 impl State {
@@ -221,6 +228,11 @@ impl State {
             let account =
                 Account { account_id: entry.account_id, balance: entry.balance_after, version: entry.version };
             self.accounts.insert(entry.account, account);
+        }
+        if let Some(broadcast) = &changes.broadcast
+            && self.broadcasts.insert(broadcast.broadcast_id, broadcast.clone()).is_some()
+        {
+            dirty.broadcasts.insert(broadcast.broadcast_id);
         }
         for commission in &changes.commissions {
             self.commissions.entry(commission.payment_id).or_default().push(commission.clone());

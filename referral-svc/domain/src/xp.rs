@@ -10,6 +10,12 @@ pub fn level_of(xp: i64) -> i32 {
     i32::try_from(root.saturating_add(1) >> 1).unwrap_or(i32::MAX)
 }
 
+/// The XP at which a level is reached: the other way round.
+pub fn xp_at_level(level: i32) -> i64 {
+    let level = i64::from(level.max(1));
+    level.saturating_sub(1).saturating_mul(level).saturating_mul(50)
+}
+
 /// The XP that one ancestor gets, the multiplier included.
 pub fn award(base: u32, multiplier: u16) -> i64 {
     i64::from(base).saturating_mul(i64::from(multiplier))
@@ -19,10 +25,6 @@ pub fn award(base: u32, multiplier: u16) -> i64 {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-
-    fn xp_at_level(level: u32) -> i64 {
-        i64::from(level - 1) * i64::from(level) * 50
-    }
 
     #[test]
     fn levels_are_reached_at_100_300_600() {
@@ -34,7 +36,7 @@ mod tests {
     proptest! {
         #[test]
         fn a_level_holds_from_its_threshold_to_the_next(xp in 0..=1_000_000_000_000_i64) {
-            let level = level_of(xp).unsigned_abs();
+            let level = level_of(xp);
             prop_assert!(xp_at_level(level) <= xp);
             prop_assert!(xp < xp_at_level(level + 1));
         }

@@ -1,6 +1,7 @@
 //! The contract's services: validate, convert, hand over, answer.
 
 mod audit;
+mod broadcast;
 mod leaderboard;
 mod ledger;
 mod partner;

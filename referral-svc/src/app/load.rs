@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use referral_domain::{
     command::Command,
-    id::{PartnerId, PaymentId},
+    id::{BroadcastId, PartnerId, PaymentId},
     partner::Partner,
     payment::Payment,
     plan::Plan,
@@ -14,7 +14,7 @@ use referral_domain::{
 use uuid::Uuid;
 
 use crate::store::{
-    Result, commissions, ledger, locks::Stripes, partners, payments, standings, transaction::Transaction,
+    Result, broadcasts, commissions, ledger, locks::Stripes, partners, payments, standings, transaction::Transaction,
 };
 
 /// What a batch's commands name.
@@ -36,6 +36,7 @@ struct Named<'a> {
     /// Codes that must be free.
     candidates: BTreeSet<&'a str>,
     references: BTreeSet<&'a str>,
+    broadcasts: BTreeSet<BroadcastId>,
 }
 
 impl<'a> Named<'a> {
@@ -85,6 +86,12 @@ impl<'a> Named<'a> {
             Command::RejectPayment { payment_id, .. } => {
                 self.payments.insert(*payment_id);
             }
+            Command::CreateBroadcast(asked) => {
+                self.partners.extend(asked.filter.ancestor_id);
+            }
+            Command::CancelBroadcast { broadcast_id, .. } => {
+                self.broadcasts.insert(*broadcast_id);
+            }
         }
     }
 }
@@ -126,6 +133,10 @@ pub(super) async fn state<'a>(
 ) -> Result<State> {
     let mut state = State::default();
     let named = Named::by(commands.clone());
+    if !named.broadcasts.is_empty() {
+        let broadcasts = broadcasts::lock(transaction, &uuids(&named.broadcasts)).await?;
+        state.broadcasts = broadcasts.into_iter().map(|broadcast| (broadcast.broadcast_id, broadcast)).collect();
+    }
     load_payments(transaction, &named, &mut state).await?;
     load_partners(transaction, &named, &mut state).await?;
     if commands.clone().any(|command| matches!(command, Command::AttachReferrer { .. })) {

@@ -1,6 +1,7 @@
 //! The use cases: commands, committed in batches, and the jobs that run beside them.
 
 mod batch;
+mod broadcaster;
 mod census;
 mod committer;
 mod load;
@@ -9,6 +10,7 @@ mod queue;
 mod write;
 
 pub(crate) use batch::Rules;
+pub(crate) use broadcaster::Broadcaster;
 pub(crate) use census::run as run_census;
 pub(crate) use committer::Committer;
 pub(crate) use publisher::Publisher;

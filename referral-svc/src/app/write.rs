@@ -8,7 +8,7 @@ use referral_domain::state::{Changes, Dirty, State};
 use crate::store::{
     Result,
     audit::{self, AuditEvent},
-    commissions, ledger,
+    broadcasts, commissions, ledger,
     outbox::{self, OutboxEvent},
     partners, payments,
     requests::{self, Answered},
@@ -80,6 +80,18 @@ impl Written {
         write_all!(transaction, xp_awards::insert, self.changes.iter().flat_map(|changes| &changes.awards));
         write_all!(transaction, ledger::post, self.changes.iter().filter_map(|changes| changes.transaction.as_ref()));
         write_all!(transaction, commissions::insert, self.changes.iter().flat_map(|changes| &changes.commissions));
+        let changed_broadcasts = &self.dirty.broadcasts;
+        let new_broadcasts = self.changes.iter().filter_map(|changes| changes.broadcast.as_ref());
+        write_all!(
+            transaction,
+            broadcasts::insert,
+            new_broadcasts.filter(|broadcast| !changed_broadcasts.contains(&broadcast.broadcast_id))
+        );
+        write_all!(
+            transaction,
+            broadcasts::update,
+            changed_broadcasts.iter().filter_map(|id| state.broadcasts.get(id))
+        );
         if !self.audit.is_empty() {
             audit::insert(transaction, &self.audit).await?;
         }

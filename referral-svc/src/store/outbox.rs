@@ -31,6 +31,32 @@ pub(crate) async fn insert(transaction: &mut Transaction, rows: &[OutboxEvent]) 
     Ok(())
 }
 
+/// An event of a broadcast: it waits behind all others.
+pub(crate) async fn insert_bulk(transaction: &mut Transaction, event: &OutboxEvent) -> Result<()> {
+    Sql::new("INSERT INTO outbox (event_id, create_time, traceparent, event, bulk) VALUES ({}, {}, {}, {}, true)")
+        .bind::<SqlUuid, _>(event.event_id)
+        .bind::<Timestamptz, _>(event.create_time)
+        .bind::<Text, _>(event.traceparent.as_str())
+        .bind::<Binary, _>(event.event.as_slice())
+        .execute(transaction.connection())
+        .await?;
+    Ok(())
+}
+
+#[derive(QueryableByName)]
+struct Waiting {
+    #[diesel(sql_type = BigInt)]
+    count: i64,
+}
+
+/// How many events of broadcasts are unsettled.
+pub(crate) async fn bulk_waiting(transaction: &mut Transaction) -> Result<i64> {
+    let row: Waiting = Sql::new("SELECT count(*) AS count FROM outbox WHERE bulk AND reject_time IS NULL")
+        .get_result(transaction.connection())
+        .await?;
+    Ok(row.count)
+}
+
 #[derive(QueryableByName)]
 struct Elected {
     #[diesel(sql_type = Bool)]
@@ -45,7 +71,7 @@ pub(crate) async fn elect(connection: &mut AsyncPgConnection) -> Result<bool> {
     Ok(row.elected)
 }
 
-/// Unsettled events that are not in flight, oldest first. Asked for as a set, never as "after the last one seen".
+/// Unsettled events that are not in flight: broadcasts last, the oldest first. Asked for as a set, never as "after the last one seen".
 pub(crate) async fn unsettled(
     connection: &mut AsyncPgConnection,
     in_flight: &[Uuid],
@@ -54,7 +80,7 @@ pub(crate) async fn unsettled(
     Sql::new(
         "SELECT event_id, create_time, traceparent, event FROM outbox
          WHERE reject_time IS NULL AND event_id <> ALL ({})
-         ORDER BY event_id LIMIT {}",
+         ORDER BY bulk, event_id LIMIT {}",
     )
     .bind::<Array<SqlUuid>, _>(in_flight)
     .bind::<BigInt, _>(limit)

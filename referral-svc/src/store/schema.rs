@@ -153,5 +153,28 @@ diesel::table! {
     }
 }
 
+diesel::table! {
+    broadcasts (broadcast_id) {
+        broadcast_id -> Uuid,
+        filter -> Jsonb,
+        text -> Text,
+        subject -> Text,
+        button_label -> Text,
+        button_url -> Text,
+        expire_time -> Timestamptz,
+        recipients_per_second -> Integer,
+        matched -> BigInt,
+        caller -> Text,
+        traceparent -> Text,
+        create_time -> Timestamptz,
+        state -> Text,
+        published -> BigInt,
+        progress -> Uuid,
+        next_step_time -> Nullable<Timestamptz>,
+        end_time -> Nullable<Timestamptz>,
+        cancel_reason -> Nullable<Text>,
+    }
+}
+
 diesel::allow_tables_to_appear_in_same_query!(partners, standings);
 diesel::allow_tables_to_appear_in_same_query!(ledger_entries, accounts, ledger_transactions);

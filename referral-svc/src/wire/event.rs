@@ -5,7 +5,16 @@ use std::collections::BTreeMap;
 use chrono::SecondsFormat;
 use p2phub_proto::notify::v1 as pb;
 use prost::Message;
-use referral_domain::state::{About, Notice};
+use referral_domain::{
+    broadcast::{Broadcast, Message as Told, Recipient},
+    partner::Contact,
+    state::{About, Notice},
+};
+
+use super::outward::timestamp;
+
+/// What notify-svc takes as one event, in bytes.
+const EVENT_BYTES_MAX: usize = 256 * 1024;
 
 /// The serialised event, as it travels.
 pub(crate) fn encode(notices: &[Notice]) -> Vec<u8> {
@@ -18,14 +27,54 @@ fn request(notice: &Notice) -> pb::NotificationRequest {
         kind: kind.into(),
         recipient_id: notice.recipient_id.to_string(),
         locale: notice.locale.clone(),
-        contacts: notice
-            .contacts
-            .iter()
-            .map(|contact| pb::RecipientContact { channel: contact.channel.clone(), address: contact.address.clone() })
-            .collect(),
+        contacts: contacts(&notice.contacts),
         arguments: arguments.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
         expire_time: None,
     }
+}
+
+fn contacts(contacts: &[Contact]) -> Vec<pb::RecipientContact> {
+    contacts
+        .iter()
+        .map(|contact| pb::RecipientContact { channel: contact.channel.clone(), address: contact.address.clone() })
+        .collect()
+}
+
+/// An event for as many of the recipients as one may have, in their order; and how many those are, one at least.
+pub(crate) fn of_broadcast(broadcast: &Broadcast, recipients: &[Recipient]) -> (Vec<u8>, usize) {
+    let arguments = told(&broadcast.asked.message);
+    let mut event = pb::NotificationEvent::default();
+    let mut bytes = 0;
+    for recipient in recipients {
+        let request = pb::NotificationRequest {
+            kind: pb::NotificationKind::OperatorBroadcast.into(),
+            recipient_id: recipient.partner_id.to_string(),
+            locale: recipient.locale.clone(),
+            contacts: contacts(&recipient.contacts),
+            arguments: arguments.clone(),
+            expire_time: timestamp(broadcast.expire_time),
+        };
+        // Each with the key of its field, one byte, and its length.
+        let length = request.encoded_len();
+        bytes += 1 + prost::length_delimiter_len(length) + length;
+        if bytes > EVENT_BYTES_MAX && !event.requests.is_empty() {
+            break;
+        }
+        event.requests.push(request);
+    }
+    (event.encode_to_vec(), event.requests.len())
+}
+
+fn told(message: &Told) -> BTreeMap<String, String> {
+    let subject = Some(("subject", &message.subject)).filter(|(_, subject)| !subject.is_empty());
+    let button =
+        message.button.iter().flat_map(|button| [("button_label", &button.label), ("button_url", &button.url)]);
+    [("text", &message.text)]
+        .into_iter()
+        .chain(subject)
+        .chain(button)
+        .map(|(name, value)| (name.to_owned(), value.clone()))
+        .collect()
 }
 
 fn content(about: &About) -> (pb::NotificationKind, BTreeMap<&'static str, String>) {

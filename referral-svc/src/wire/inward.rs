@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use p2phub_proto::referral::v1 as pb;
 use referral_domain::{
+    broadcast::{Button, Filter, Message},
     command::{Command, ProfileChange, RegisterPartner},
     partner::{Contact, Profile, ReferralCode},
     payment::Method,
@@ -19,6 +20,13 @@ const CODE_BYTES_MAX: usize = 64;
 const REASON_BYTES_MAX: usize = 500;
 const ADDRESS_BYTES_MAX: usize = 512;
 const CONTACTS_MAX: usize = 8;
+const TEXT_BYTES_MAX: usize = 4000;
+const SUBJECT_BYTES_MAX: usize = 256;
+const BUTTON_LABEL_BYTES_MAX: usize = 128;
+const BUTTON_URL_BYTES_MAX: usize = 2000;
+const LEVEL_MAX: i32 = 10_000;
+const RECIPIENTS_PER_SECOND: i32 = 500;
+const RECIPIENTS_PER_SECOND_MAX: i32 = 10_000;
 const CHANNELS: [&str; 4] = ["telegram", "email", "webhook", "slack"];
 
 /// `random` gives the bits of the new partner's referral code.
@@ -30,7 +38,7 @@ pub(crate) fn register(request: &pb::RegisterPartnerRequest, mut random: impl Fn
             username: fields::text("username", &request.username, USERNAME_BYTES_MAX)?,
             first_name: fields::text("first_name", &request.first_name, NAME_BYTES_MAX)?,
             last_name: fields::text("last_name", &request.last_name, NAME_BYTES_MAX)?,
-            locale: fields::locale(&request.locale)?,
+            locale: fields::locale("locale", &request.locale)?,
             contacts: contacts(&request.contacts)?,
         },
         code: (!code.is_empty()).then(|| ReferralCode::from_input(&code)),
@@ -102,7 +110,7 @@ pub(crate) fn update(request: &pb::UpdatePartnerRequest) -> Checked<Command> {
         username: optional("username", &request.username, USERNAME_BYTES_MAX)?,
         first_name: optional("first_name", &request.first_name, NAME_BYTES_MAX)?,
         last_name: optional("last_name", &request.last_name, NAME_BYTES_MAX)?,
-        locale: request.locale.as_deref().map(fields::locale).transpose()?,
+        locale: request.locale.as_deref().map(|locale| fields::locale("locale", locale)).transpose()?,
         contacts: match (request.clear_contacts, request.contacts.as_slice()) {
             (true, _) => Some(Vec::new()),
             (false, []) => None,
@@ -147,6 +155,71 @@ pub(crate) fn confirm_payment(request: &pb::ConfirmPaymentRequest) -> Checked<Co
 pub(crate) fn reject_payment(request: &pb::RejectPaymentRequest) -> Checked<Command> {
     Ok(Command::RejectPayment {
         payment_id: fields::id("payment_id", &request.payment_id)?,
+        reason: fields::required_text("reason", &request.reason, REASON_BYTES_MAX)?,
+    })
+}
+
+/// Whom a broadcast goes to: everybody must be meant on purpose.
+pub(crate) fn broadcast_filter(filter: Option<&pb::BroadcastFilter>) -> Checked<Filter> {
+    let given = filter.ok_or_else(|| Failure::violation("filter", "required"))?;
+    let locale = fields::locale("filter.locale", &given.locale)?;
+    let language = locale.split(['-', '_']).next().unwrap_or_default().to_ascii_lowercase();
+    if language.is_empty() && !locale.is_empty() {
+        return Err(Failure::violation("filter.locale", "must begin with a language"));
+    }
+    let channel = Some(given.channel.as_str()).filter(|channel| !channel.is_empty());
+    if channel.is_some_and(|channel| !CHANNELS.contains(&channel)) {
+        return Err(Failure::violation("filter.channel", "must be telegram, email, webhook or slack"));
+    }
+    let pro =
+        pb::ProFilter::try_from(given.pro).map_err(|_| Failure::violation("filter.pro", "must be a ProFilter"))?;
+    let filter = Filter {
+        language: Some(language).filter(|language| !language.is_empty()),
+        pro: match pro {
+            pb::ProFilter::Unspecified => None,
+            pb::ProFilter::Active => Some(true),
+            pb::ProFilter::NotActive => Some(false),
+        },
+        min_level: Some(fields::number("filter.min_level", given.min_level, LEVEL_MAX, 0)?).filter(|level| *level > 0),
+        ancestor_id: fields::optional_id("filter.ancestor_id", &given.ancestor_id)?,
+        channel: channel.map(str::to_owned),
+        registered_after: fields::time("filter.registered_after", given.registered_after.as_ref())?,
+        registered_before: fields::time("filter.registered_before", given.registered_before.as_ref())?,
+    };
+    if filter.registered_after.zip(filter.registered_before).is_some_and(|(after, before)| after > before) {
+        return Err(Failure::violation("filter.registered_before", "must not be before registered_after"));
+    }
+    match (given.all, filter.is_everybody()) {
+        (true, false) => Err(Failure::violation("filter.all", "must not come together with another field")),
+        (false, true) => Err(Failure::violation("filter", "at least one field is required, or all")),
+        _ => Ok(filter),
+    }
+}
+
+pub(crate) fn broadcast_message(request: &pb::CreateBroadcastRequest) -> Checked<Message> {
+    let text = fields::lines("text", &request.text, TEXT_BYTES_MAX)?;
+    let subject = fields::text("subject", &request.subject, SUBJECT_BYTES_MAX)?;
+    let label = fields::text("button_label", &request.button_label, BUTTON_LABEL_BYTES_MAX)?;
+    let url = fields::text("button_url", &request.button_url, BUTTON_URL_BYTES_MAX)?;
+    let button = match (label.is_empty(), url.is_empty()) {
+        (true, true) => None,
+        (true, false) => return Err(Failure::violation("button_label", "required, since there is a button_url")),
+        (false, true) => return Err(Failure::violation("button_url", "required, since there is a button_label")),
+        (false, false) if !is_http_url(&url) || url.contains(char::is_whitespace) => {
+            return Err(Failure::violation("button_url", "must be an http or https URL"));
+        }
+        (false, false) => Some(Button { label, url }),
+    };
+    Ok(Message { text, subject, button })
+}
+
+pub(crate) fn recipients_per_second(value: i32) -> Checked<i32> {
+    fields::number("recipients_per_second", value, RECIPIENTS_PER_SECOND_MAX, RECIPIENTS_PER_SECOND)
+}
+
+pub(crate) fn cancel_broadcast(request: &pb::CancelBroadcastRequest) -> Checked<Command> {
+    Ok(Command::CancelBroadcast {
+        broadcast_id: fields::id("broadcast_id", &request.broadcast_id)?,
         reason: fields::required_text("reason", &request.reason, REASON_BYTES_MAX)?,
     })
 }

@@ -5,6 +5,7 @@ use p2phub_proto::referral::v1 as pb;
 use prost::Message;
 use prost_types::Timestamp;
 use referral_domain::{
+    broadcast::{Broadcast, BroadcastState, Ending, Filter, NewBroadcast, Stage},
     command::{Attribution, Outcome, PartnerView},
     commission::Commission,
     money::Amount,
@@ -12,6 +13,7 @@ use referral_domain::{
     payment::{Payment, PaymentState, Progress, Success},
     xp,
 };
+use service::telemetry;
 
 pub(crate) fn timestamp(time: DateTime<Utc>) -> Option<Timestamp> {
     let nanos = i32::try_from(time.timestamp_subsec_nanos()).unwrap_or(0);
@@ -120,6 +122,66 @@ pub(crate) fn commission(commission: &Commission) -> pb::Commission {
     }
 }
 
+fn filter(filter: &Filter) -> pb::BroadcastFilter {
+    pb::BroadcastFilter {
+        all: filter.is_everybody(),
+        locale: filter.language.clone().unwrap_or_default(),
+        pro: match filter.pro {
+            None => pb::ProFilter::Unspecified,
+            Some(true) => pb::ProFilter::Active,
+            Some(false) => pb::ProFilter::NotActive,
+        }
+        .into(),
+        min_level: filter.min_level.unwrap_or_default(),
+        ancestor_id: filter.ancestor_id.map(|id| id.to_string()).unwrap_or_default(),
+        channel: filter.channel.clone().unwrap_or_default(),
+        registered_after: filter.registered_after.and_then(timestamp),
+        registered_before: filter.registered_before.and_then(timestamp),
+    }
+}
+
+/// What is asked for, whether or not it is begun.
+pub(crate) fn asked_broadcast(asked: &NewBroadcast) -> pb::Broadcast {
+    let button = asked.message.button.as_ref();
+    pb::Broadcast {
+        filter: Some(filter(&asked.filter)),
+        text: asked.message.text.clone(),
+        subject: asked.message.subject.clone(),
+        button_label: button.map(|button| button.label.clone()).unwrap_or_default(),
+        button_url: button.map(|button| button.url.clone()).unwrap_or_default(),
+        recipients_per_second: asked.recipients_per_second,
+        matched: asked.matched,
+        caller: asked.caller.clone(),
+        trace_id: telemetry::trace_id_of(&asked.traceparent).unwrap_or_default(),
+        ..pb::Broadcast::default()
+    }
+}
+
+pub(crate) fn broadcast(broadcast: &Broadcast) -> pb::Broadcast {
+    pb::Broadcast {
+        broadcast_id: broadcast.broadcast_id.to_string(),
+        expire_time: timestamp(broadcast.expire_time),
+        state: match broadcast.state() {
+            BroadcastState::Running => pb::BroadcastState::Running,
+            BroadcastState::Done => pb::BroadcastState::Done,
+            BroadcastState::Cancelled => pb::BroadcastState::Cancelled,
+            BroadcastState::Expired => pb::BroadcastState::Expired,
+        }
+        .into(),
+        published: broadcast.published,
+        create_time: timestamp(broadcast.create_time),
+        end_time: match &broadcast.stage {
+            Stage::Running { .. } => None,
+            Stage::Ended { end_time, .. } => timestamp(*end_time),
+        },
+        cancel_reason: match &broadcast.stage {
+            Stage::Ended { ending: Ending::Cancelled { reason }, .. } => reason.clone(),
+            _ => String::new(),
+        },
+        ..asked_broadcast(&broadcast.asked)
+    }
+}
+
 /// The response message to a command, encoded: what is answered now, and again for the same request ID.
 pub(crate) fn response(outcome: &Outcome, now: DateTime<Utc>) -> Vec<u8> {
     match outcome {
@@ -148,6 +210,12 @@ pub(crate) fn response(outcome: &Outcome, now: DateTime<Utc>) -> Vec<u8> {
         .encode_to_vec(),
         Outcome::Rejected(rejected) => {
             pb::RejectPaymentResponse { payment: Some(payment(rejected, now)) }.encode_to_vec()
+        }
+        Outcome::BroadcastBegun(begun) => {
+            pb::CreateBroadcastResponse { broadcast: Some(broadcast(begun)) }.encode_to_vec()
+        }
+        Outcome::BroadcastCancelled(cancelled) => {
+            pb::CancelBroadcastResponse { broadcast: Some(broadcast(cancelled)) }.encode_to_vec()
         }
         Outcome::Counted => Vec::new(),
     }

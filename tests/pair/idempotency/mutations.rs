@@ -4,26 +4,26 @@ use std::net::SocketAddr;
 
 use http::uri::PathAndQuery;
 use p2phub_proto::referral::v1::{
-    AttachReferrerRequest, ConfirmPaymentRequest, CreatePaymentRequest, Product, RejectPaymentRequest,
-    SubmitPaymentRequest, UpdatePartnerRequest,
+    AttachReferrerRequest, BroadcastFilter, CancelBroadcastRequest, ConfirmPaymentRequest, CreateBroadcastRequest,
+    CreatePaymentRequest, Product, RejectPaymentRequest, SubmitPaymentRequest, UpdatePartnerRequest,
 };
 use p2phub_tests::{
-    builders::registration,
+    builders::{registration, request_id},
     clients::{Clients, channel},
     raw::Bytes,
 };
 use prost::Message;
 use tonic::{Request, Response, Status, client::Grpc};
 
-/// One mutation: content that succeeds, and content that differs. Neither has a request ID.
-pub(super) struct Mutation {
-    pub(super) path: &'static str,
-    pub(super) content: Vec<u8>,
-    pub(super) other: Vec<u8>,
+/// One mutation, by its path or what that has behind the package: content that succeeds, and content that differs. Neither has a request ID.
+pub(crate) struct Mutation {
+    pub(crate) path: &'static str,
+    pub(crate) content: Vec<u8>,
+    pub(crate) other: Vec<u8>,
 }
 
 impl Mutation {
-    pub(super) fn new<M: Message>(path: &'static str, content: &M, other: &M) -> Self {
+    pub(crate) fn new<M: Message>(path: &'static str, content: &M, other: &M) -> Self {
         Self { path, content: content.encode_to_vec(), other: other.encode_to_vec() }
     }
 }
@@ -73,6 +73,26 @@ pub(super) async fn mutations(clients: &mut Clients) -> Vec<Mutation> {
         reason: reason.to_owned(),
         ..Default::default()
     };
+    let broadcast = |text: &str| CreateBroadcastRequest {
+        filter: Some(BroadcastFilter { all: true, ..Default::default() }),
+        text: text.to_owned(),
+        // One after the other: it is still running when it is to be cancelled.
+        recipients_per_second: 1,
+        ..Default::default()
+    };
+    let crowd = (0..60).map(|number| {
+        let mut clients = clients.clone();
+        async move { clients.register(&format!("mutated-crowd-{number}"), "").await }
+    });
+    futures_util::future::join_all(crowd).await;
+    let begun = CreateBroadcastRequest { request_id: request_id(), ..broadcast("Hello") };
+    let begun = clients.broadcasts.create_broadcast(begun).await.expect("a broadcast").into_inner().broadcast;
+    let broadcast_id = begun.expect("a broadcast").broadcast_id;
+    let cancelled = |reason: &str| CancelBroadcastRequest {
+        broadcast_id: broadcast_id.clone(),
+        reason: reason.to_owned(),
+        ..Default::default()
+    };
     vec![
         Mutation::new("PartnerService/RegisterPartner", &registered("new"), &registered("newer")),
         Mutation::new("PartnerService/AttachReferrer", &attached(&root), &attached(buyer)),
@@ -81,11 +101,13 @@ pub(super) async fn mutations(clients: &mut Clients) -> Vec<Mutation> {
         Mutation::new("PaymentService/SubmitPayment", &submitted("handed-in"), &submitted("other")),
         Mutation::new("PaymentService/ConfirmPayment", &confirmed("money"), &confirmed("other")),
         Mutation::new("PaymentService/RejectPayment", &rejected("no money came"), &rejected("other")),
+        Mutation::new("BroadcastService/CreateBroadcast", &broadcast("Hello"), &broadcast("Bye")),
+        Mutation::new("BroadcastService/CancelBroadcast", &cancelled("a wrong date"), &cancelled("other")),
     ]
 }
 
 /// Sends `content` under a request ID, which is field 1 of every mutation; gives the answer's bytes.
-pub(super) async fn call(
+pub(crate) async fn call(
     address: SocketAddr,
     mutation: &Mutation,
     request_id: &str,
@@ -95,6 +117,10 @@ pub(super) async fn call(
     let body = if length == 0 { content.to_vec() } else { [&[0x0a, length], request_id.as_bytes(), content].concat() };
     let mut grpc = Grpc::new(channel(address));
     grpc.ready().await.expect("a connection");
-    let path = PathAndQuery::try_from(format!("/p2phub.referral.v1.{}", mutation.path)).expect("a path");
+    let path = match mutation.path {
+        path if path.starts_with('/') => path.to_owned(),
+        path => format!("/p2phub.referral.v1.{path}"),
+    };
+    let path = PathAndQuery::try_from(path).expect("a path");
     grpc.unary(Request::new(body), path, Bytes).await
 }

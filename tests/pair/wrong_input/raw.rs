@@ -16,15 +16,19 @@ use tonic::{Request, Response, Status, client::Grpc, transport::Channel};
 /// No call may take longer.
 const DEADLINE: Duration = Duration::from_secs(5);
 
+/// The method whose answer has no end.
+const ENDLESS: &str = "/WatchDeliveries";
+
 /// Calls a method that takes one message.
 pub(crate) async fn call(channel: &Channel, path: &str, request: Request<Vec<u8>>) -> Result<Response<()>, Status> {
     let exchange = async {
         let mut grpc = Grpc::new(channel.clone());
         grpc.ready().await.expect("a connection");
         let path = PathAndQuery::try_from(path).expect("a path");
-        let answer = grpc.server_streaming(request, path, Bytes).await?;
+        let answer = grpc.server_streaming(request, path.clone(), Bytes).await?;
         let (metadata, mut messages, extensions) = answer.into_parts();
-        while messages.message().await?.is_some() {}
+        // One that watches goes on until somebody ends it.
+        while !path.as_str().ends_with(ENDLESS) && messages.message().await?.is_some() {}
         Ok(Response::from_parts(metadata, (), extensions))
     };
     tokio::time::timeout(DEADLINE, exchange).await.unwrap_or_else(|_| panic!("no answer in {DEADLINE:?}: {path}"))
@@ -51,6 +55,10 @@ impl Contract {
         for file in set.file {
             let package = file.package().to_owned();
             for message in file.message_type.clone() {
+                // A map's entries.
+                for entry in message.nested_type.clone() {
+                    contract.messages.insert(format!(".{package}.{}.{}", message.name(), entry.name()), entry);
+                }
                 contract.messages.insert(format!(".{package}.{}", message.name()), message);
             }
             for service in &file.service {

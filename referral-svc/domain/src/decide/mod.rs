@@ -1,5 +1,6 @@
 //! Decides one command on the state that the commands before it left.
 
+mod broadcast;
 mod partner;
 mod payment;
 #[cfg(test)]
@@ -115,6 +116,17 @@ pub fn decide(state: &State, command: &Command, context: &Context<'_>, ids: &mut
         ),
         Command::RejectPayment { payment_id, reason } => {
             (payment::reject(state, *payment_id, reason, context)?, payment_id.to_string(), reason.clone())
+        }
+        Command::CreateBroadcast(asked) => {
+            let verdict = broadcast::create(state, asked, context, ids);
+            let subject = match &verdict.outcome {
+                Ok(Outcome::BroadcastBegun(broadcast)) => broadcast.broadcast_id.to_string(),
+                _ => String::new(),
+            };
+            (verdict, subject, format!("{} matched", asked.matched))
+        }
+        Command::CancelBroadcast { broadcast_id, reason } => {
+            (broadcast::cancel(state, *broadcast_id, reason, context), broadcast_id.to_string(), reason.clone())
         }
     };
     Ok(Decision { outcome: verdict.outcome, changes: verdict.changes, subject_id, detail })

@@ -8,8 +8,9 @@ use proptest::prelude::*;
 use super::{Context, decide};
 use crate::{
     LEVELS,
+    broadcast::{Broadcast, BroadcastState, Filter, Message, NewBroadcast, Step as BroadcastStep},
     command::{Attribution, Command, Outcome, Refusal, RegisterPartner},
-    id::{IdSource, PartnerId, PaymentId},
+    id::{BroadcastId, IdSource, PartnerId, PaymentId},
     money::Asset,
     partner::{Profile, ReferralCode},
     payment::Method,
@@ -27,6 +28,9 @@ enum Step {
     Submit { payment: u8, reference: u8 },
     Confirm { payment: u8, reference: Option<u8>, with_reason: bool },
     Reject { payment: u8 },
+    Broadcast { below: Option<u8>, days: Option<i8> },
+    GoOn { broadcast: u8, exhausted: bool },
+    Cancel { broadcast: u8 },
     CountPro,
     Wait { hours: u16 },
 }
@@ -40,6 +44,9 @@ fn step() -> impl Strategy<Value = Step> {
         6 => (any::<u8>(), proptest::option::weighted(0.8, 0..20_u8), proptest::bool::weighted(0.2))
             .prop_map(|(payment, reference, with_reason)| Step::Confirm { payment, reference, with_reason }),
         1 => any::<u8>().prop_map(|payment| Step::Reject { payment }),
+        1 => (any::<Option<u8>>(), any::<Option<i8>>()).prop_map(|(below, days)| Step::Broadcast { below, days }),
+        2 => (any::<u8>(), any::<bool>()).prop_map(|(broadcast, exhausted)| Step::GoOn { broadcast, exhausted }),
+        1 => any::<u8>().prop_map(|broadcast| Step::Cancel { broadcast }),
         2 => Just(Step::CountPro),
         2 => (0..500_u16).prop_map(|hours| Step::Wait { hours }),
     ]
@@ -53,6 +60,7 @@ struct World {
     codes: u64,
     partners: Vec<PartnerId>,
     payments: Vec<PaymentId>,
+    broadcasts: Vec<BroadcastId>,
     awarded: HashMap<PartnerId, i64>,
 }
 
@@ -64,12 +72,22 @@ impl World {
         for purpose in [Purpose::PlatformClearing, Purpose::PlatformRevenue] {
             open_account(&mut state, purpose);
         }
-        Self { plan, now, state, codes: 0, partners: vec![], payments: vec![], awarded: HashMap::new() }
+        Self {
+            plan,
+            now,
+            state,
+            codes: 0,
+            partners: vec![],
+            payments: vec![],
+            broadcasts: vec![],
+            awarded: HashMap::new(),
+        }
     }
 
     fn command(&mut self, step: &Step) -> Option<Command> {
         let of = |list: &[PartnerId], index: u8| list.get(usize::from(index) % list.len().max(1)).copied();
         let payment = |index: u8| self.payments.get(usize::from(index) % self.payments.len().max(1)).copied();
+        let broadcast = |index: u8| self.broadcasts.get(usize::from(index) % self.broadcasts.len().max(1)).copied();
         let reference = |number: u8| ExternalRef::normalise(&format!("reference {number}")).expect("a reference");
         let code = |id: PartnerId| self.state.partners[&id].referral_code.clone();
         Some(match step {
@@ -103,6 +121,26 @@ impl World {
             Step::Reject { payment: index } => {
                 Command::RejectPayment { payment_id: payment(*index)?, reason: "no".to_owned() }
             }
+            Step::Broadcast { below, days } => Command::CreateBroadcast(NewBroadcast {
+                filter: Filter { ancestor_id: below.and_then(|below| of(&self.partners, below)), ..Filter::default() },
+                message: Message { text: "Hello".to_owned(), subject: String::new(), button: None },
+                expire_time: days.map(|days| self.now + TimeDelta::days(i64::from(days))),
+                recipients_per_second: 1,
+                matched: 0,
+                caller: "operator".to_owned(),
+                traceparent: String::new(),
+            }),
+            Step::GoOn { broadcast: index, exhausted } => {
+                // No command: what a job does meanwhile.
+                let id = broadcast(*index)?;
+                let step = BroadcastStep { recipients: 1, looked_at: None, exhausted: *exhausted };
+                let broadcast = self.state.broadcasts[&id].clone().after(step, self.now);
+                self.state.broadcasts.insert(id, broadcast);
+                return None;
+            }
+            Step::Cancel { broadcast: index } => {
+                Command::CancelBroadcast { broadcast_id: broadcast(*index)?, reason: "wrong text".to_owned() }
+            }
             Step::CountPro => Command::CountProMembers { partner_ids: self.partners.clone() },
             Step::Wait { hours } => {
                 self.now += TimeDelta::hours(i64::from(*hours));
@@ -118,7 +156,7 @@ impl World {
 
     fn take(&mut self, command: &Command) -> Decision {
         let mut ids = IdSource::new(self.now, {
-            let mut random = self.codes + self.payments.len() as u64;
+            let mut random = self.codes + (self.payments.len() + self.broadcasts.len()) as u64;
             move || {
                 random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
                 random
@@ -134,6 +172,10 @@ impl World {
             Ok(Outcome::Registered { view, attribution }) if *attribution != Attribution::AlreadyRegistered => {
                 open_account(&mut self.state, Purpose::PartnerAvailable(view.partner.partner_id));
                 self.partners.push(view.partner.partner_id);
+            }
+            Ok(Outcome::BroadcastBegun(broadcast)) => {
+                assert!(broadcast.expire_time > self.now && broadcast.state() == BroadcastState::Running);
+                self.broadcasts.push(broadcast.broadcast_id);
             }
             Ok(Outcome::Opened(payment)) => self.payments.push(payment.payment_id),
             // The shell moves those below in the database; here they are moved by hand.
@@ -198,9 +240,30 @@ fn open_account(state: &mut State, purpose: Purpose) {
 fn check_refusal(decision: &Decision) {
     let changes = &decision.changes;
     if let Err(refusal) = &decision.outcome {
-        assert!(changes.payment.is_none() && changes.transaction.is_none() && changes.notices.is_empty());
+        assert!(
+            changes.broadcast.is_none()
+                && changes.payment.is_none()
+                && changes.transaction.is_none()
+                && changes.notices.is_empty()
+        );
         assert!(changes.late_reference.is_none() || matches!(refusal, Refusal::PaymentExpired(_)));
     }
+}
+
+/// Only a running broadcast can be stopped, and only a broadcast's own commands touch it.
+fn check_broadcasts(command: &Command, decision: &Decision, before: &HashMap<BroadcastId, Broadcast>, state: &State) {
+    let touched = match command {
+        Command::CancelBroadcast { broadcast_id, .. } => {
+            let was_running = before[broadcast_id].state() == BroadcastState::Running;
+            assert_eq!(decision.outcome.is_ok(), was_running);
+            let expected = if was_running { BroadcastState::Cancelled } else { before[broadcast_id].state() };
+            assert_eq!(state.broadcasts[broadcast_id].state(), expected);
+            assert_eq!(state.broadcasts[broadcast_id].published, before[broadcast_id].published);
+            Some(*broadcast_id)
+        }
+        _ => None,
+    };
+    assert!(before.iter().all(|(id, broadcast)| Some(*id) == touched || state.broadcasts[id] == *broadcast));
 }
 
 proptest! {
@@ -211,7 +274,9 @@ proptest! {
         let mut world = World::new();
         for step in &steps {
             let Some(command) = world.command(step) else { continue };
+            let before = world.state.broadcasts.clone();
             let decision = world.take(&command);
+            check_broadcasts(&command, &decision, &before, &world.state);
             check_refusal(&decision);
             if let Some(transaction) = &decision.changes.transaction {
                 prop_assert_eq!(transaction.entries.iter().map(|entry| entry.amount).sum::<i64>(), 0);

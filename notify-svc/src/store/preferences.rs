@@ -1,0 +1,81 @@
+//! Table `preferences`: what recipients want.
+
+use diesel::{
+    ExpressionMethods, OptionalExtension, QueryDsl, QueryResult, Queryable, Selectable, SelectableHelper,
+    dsl::now,
+    insert_into, sql_query,
+    sql_types::{Jsonb, Text},
+};
+use diesel_async::{AsyncPgConnection, RunQueryDsl};
+use notify_domain::preference::{Mute, Preferences, QuietHours, stored_mutes};
+
+use super::schema::preferences;
+
+#[derive(Queryable, Selectable)]
+#[diesel(table_name = preferences)]
+struct PreferencesRow {
+    mutes: serde_json::Value,
+    quiet_start: Option<i32>,
+    quiet_end: Option<i32>,
+    time_zone: Option<String>,
+}
+
+impl PreferencesRow {
+    fn into_preferences(self) -> Preferences {
+        let quiet_hours = self.quiet_start.zip(self.quiet_end).zip(self.time_zone);
+        let quiet_hours = quiet_hours.and_then(|((start, end), time_zone)| {
+            Some(QuietHours {
+                start_minute: start.try_into().ok()?,
+                end_minute: end.try_into().ok()?,
+                time_zone: time_zone.parse().ok()?,
+            })
+        });
+        Preferences { mutes: stored_mutes(&self.mutes), quiet_hours }
+    }
+}
+
+/// What a recipient wants.
+pub(crate) async fn get(connection: &mut AsyncPgConnection, recipient_id: &str) -> QueryResult<Preferences> {
+    let row: Option<PreferencesRow> =
+        preferences::table.find(recipient_id).select(PreferencesRow::as_select()).first(connection).await.optional()?;
+    Ok(row.map(PreferencesRow::into_preferences).unwrap_or_default())
+}
+
+/// Replaces what a recipient wants.
+pub(crate) async fn set(
+    connection: &mut AsyncPgConnection,
+    recipient_id: &str,
+    wanted: &Preferences,
+) -> QueryResult<()> {
+    let minute = |minute: u32| i32::try_from(minute).ok();
+    let quiet = wanted.quiet_hours.as_ref();
+    let columns = (
+        preferences::mutes.eq(serde_json::json!(wanted.mutes)),
+        preferences::quiet_start.eq(quiet.and_then(|quiet| minute(quiet.start_minute))),
+        preferences::quiet_end.eq(quiet.and_then(|quiet| minute(quiet.end_minute))),
+        preferences::time_zone.eq(quiet.map(|quiet| quiet.time_zone.name())),
+        preferences::update_time.eq(now),
+    );
+    insert_into(preferences::table)
+        .values((preferences::recipient_id.eq(recipient_id), columns.clone()))
+        .on_conflict(preferences::recipient_id)
+        .do_update()
+        .set(columns)
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// Adds a mute to what a recipient wants; returns whether it is new.
+pub(crate) async fn add_mute(connection: &mut AsyncPgConnection, recipient_id: &str, mute: Mute) -> QueryResult<bool> {
+    let added = sql_query(
+        "INSERT INTO preferences (recipient_id, mutes) VALUES ($1, $2)
+         ON CONFLICT (recipient_id) DO UPDATE SET mutes = preferences.mutes || excluded.mutes, update_time = now()
+          WHERE NOT preferences.mutes @> excluded.mutes",
+    )
+    .bind::<Text, _>(recipient_id)
+    .bind::<Jsonb, _>(serde_json::json!([mute]))
+    .execute(connection)
+    .await?;
+    Ok(added > 0)
+}

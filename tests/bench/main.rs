@@ -1,0 +1,53 @@
+//! Benchmarks of the pair: services as real processes on a private PostgreSQL that keeps what it commits, load over loopback.
+//! They print figures and judge none.
+
+mod delivery;
+mod latency;
+mod load;
+mod receiver;
+mod table;
+mod usage;
+
+use std::{env, process::ExitCode};
+
+use clap::{Parser, Subcommand};
+use p2phub_tests::process;
+
+/// As in the services' own binaries.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Prints what the pair can do on this machine: a name, a value and a unit a line. Use --release.
+#[derive(Parser)]
+#[command(name = "bench")]
+struct Cli {
+    #[command(subcommand)]
+    benchmark: Benchmark,
+}
+
+#[derive(Subcommand)]
+enum Benchmark {
+    /// Events accepted over the stream, notifications delivered, time from commit to delivery, one recipient that hangs
+    Delivery(delivery::Sizes),
+}
+
+fn main() -> ExitCode {
+    // Services are this very program, run again.
+    if env::var_os(process::VARIABLE).is_some() {
+        return process::main();
+    }
+    let cli = Cli::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("bench: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    runtime.block_on(async {
+        match cli.benchmark {
+            Benchmark::Delivery(sizes) => delivery::run(sizes).await,
+        }
+    });
+    ExitCode::SUCCESS
+}

@@ -1,0 +1,29 @@
+//! A service as a process of its own: `PAIR_PROCESS` says which; the arguments are the service's own.
+
+use std::{
+    env,
+    io::{self, Read},
+    process::{self, ExitCode},
+    thread,
+};
+
+/// Names the service that a process is to be.
+pub const VARIABLE: &str = "PAIR_PROCESS";
+
+/// The whole of such a process.
+pub fn main() -> ExitCode {
+    // The test holds the other end: a test that is killed takes its services with it.
+    thread::spawn(|| {
+        let _ = io::stdin().read_to_end(&mut Vec::new());
+        process::exit(1);
+    });
+    match env::var(VARIABLE).as_deref() {
+        Ok("referral-svc") => referral_svc::main(),
+        Ok("notify-svc") => notify_svc::main(),
+        Ok("p2phub") => p2phub::main(),
+        other => {
+            eprintln!("{VARIABLE} must name a service: {other:?}");
+            ExitCode::FAILURE
+        }
+    }
+}
