@@ -14,7 +14,7 @@ use tracing::{Instrument, Span};
 
 use crate::{
     channel::{Message, Senders},
-    store::{claim::Due, settle::Finished},
+    store::due::{Due, Finished},
     template::{Locale, Templates},
     unsubscribe::UnsubscribeTokens,
 };

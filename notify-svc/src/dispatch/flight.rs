@@ -17,10 +17,7 @@ use tokio::{
 };
 
 use super::attempt::Attempts;
-use crate::store::{
-    claim::Due,
-    settle::{Finished, Held},
-};
+use crate::store::due::{Due, Finished, Held};
 
 /// How old a lease gets before it is renewed.
 pub(super) const RENEW_AFTER: Duration = Duration::from_secs(5);

@@ -9,10 +9,9 @@ use notify_domain::{
     event::Contact,
     kind::Kind,
     policy::Policy,
-    preference::{Preferences, QuietHours, stored_mutes},
 };
 
-use crate::store::{claim::Due, settle::Finished};
+use crate::store::due::{Due, Finished};
 
 /// Decides.
 pub(super) struct Judge {
@@ -51,22 +50,9 @@ impl Judge {
             attempted,
             contacts: &contacts,
             expire_time: due.expire_time,
-            preferences: &preferences(due),
+            preferences: &due.preferences(),
             channels: &self.channels,
             retry: &self.policy.terms(kind).retry,
         })
     }
-}
-
-fn preferences(due: &Due) -> Preferences {
-    let quiet_hours = || {
-        Some(QuietHours {
-            start_minute: u32::try_from(due.quiet_start?).ok()?,
-            end_minute: u32::try_from(due.quiet_end?).ok()?,
-            // A zone that this version doesn't know any more is no reason to keep anything back.
-            time_zone: due.time_zone.as_deref()?.parse().ok()?,
-        })
-    };
-    let mutes = due.mutes.as_ref().map(stored_mutes).unwrap_or_default();
-    Preferences { mutes, quiet_hours: quiet_hours() }
 }

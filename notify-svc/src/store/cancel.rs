@@ -13,10 +13,11 @@ use notify_domain::{
 use uuid::Uuid;
 
 use super::{
+    due::Held,
     feed::{self, Change},
     notifications::{self, History},
     schema::notifications as table,
-    settle::{self, Held},
+    settle,
 };
 
 /// Why an attempt ended whose notification was stopped while it was being sent.

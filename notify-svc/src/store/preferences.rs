@@ -20,25 +20,31 @@ struct PreferencesRow {
     time_zone: Option<String>,
 }
 
-impl PreferencesRow {
-    fn into_preferences(self) -> Preferences {
-        let quiet_hours = self.quiet_start.zip(self.quiet_end).zip(self.time_zone);
-        let quiet_hours = quiet_hours.and_then(|((start, end), time_zone)| {
-            Some(QuietHours {
-                start_minute: start.try_into().ok()?,
-                end_minute: end.try_into().ok()?,
-                time_zone: time_zone.parse().ok()?,
-            })
-        });
-        Preferences { mutes: stored_mutes(&self.mutes), quiet_hours }
-    }
+/// Wishes from the row's columns, which are absent if there is no row.
+pub(super) fn of_columns(
+    mutes: Option<&serde_json::Value>,
+    quiet_start: Option<i32>,
+    quiet_end: Option<i32>,
+    time_zone: Option<&str>,
+) -> Preferences {
+    let quiet_hours = || {
+        Some(QuietHours {
+            start_minute: quiet_start?.try_into().ok()?,
+            end_minute: quiet_end?.try_into().ok()?,
+            // A zone that this version doesn't know any more is no reason to keep anything back.
+            time_zone: time_zone?.parse().ok()?,
+        })
+    };
+    Preferences { mutes: mutes.map(stored_mutes).unwrap_or_default(), quiet_hours: quiet_hours() }
 }
 
 /// What a recipient wants.
 pub(crate) async fn get(connection: &mut AsyncPgConnection, recipient_id: &str) -> QueryResult<Preferences> {
     let row: Option<PreferencesRow> =
         preferences::table.find(recipient_id).select(PreferencesRow::as_select()).first(connection).await.optional()?;
-    Ok(row.map(PreferencesRow::into_preferences).unwrap_or_default())
+    let wanted =
+        |row: PreferencesRow| of_columns(Some(&row.mutes), row.quiet_start, row.quiet_end, row.time_zone.as_deref());
+    Ok(row.map(wanted).unwrap_or_default())
 }
 
 /// Replaces what a recipient wants.

@@ -12,7 +12,7 @@ use notify_domain::{channel::Choice, lane::Lane};
 use service::database::Connection;
 use uuid::Uuid;
 
-use super::settle::Held;
+use super::due::Held;
 
 /// A delivery to be queued, due at once.
 #[derive(Clone, Debug)]

@@ -1,7 +1,5 @@
 //! Settling deliveries: the attempt's end, the delivery's next state, the notification's, and the next channel's delivery.
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use chrono::{DateTime, Utc};
 use diesel::{
     QueryResult, QueryableByName, sql_query,
@@ -10,7 +8,6 @@ use diesel::{
 use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl};
 use notify_domain::{
     delivery::{Outcome, Step},
-    gate::{GateKey, Health, health_key},
     policy::Policy,
     state::{DeliveryState, NotificationState},
 };
@@ -18,53 +15,12 @@ use service::database::Connection;
 use uuid::Uuid;
 
 use super::{
-    addresses::{self, Mark},
-    claim::Due,
+    addresses,
+    due::{Due, Finished, Held},
     feed::{self, Change},
-    gates,
+    lessons,
     queue::{self, NewDelivery},
 };
-
-/// A delivery as a worker holds it: still its own only while the token matches.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, QueryableByName)]
-pub(crate) struct Held {
-    #[diesel(sql_type = SqlUuid)]
-    pub(crate) notification_id: Uuid,
-    #[diesel(sql_type = Integer)]
-    pub(crate) position: i32,
-    /// The attempt's number.
-    #[diesel(sql_type = Integer)]
-    pub(crate) token: i32,
-}
-
-impl Due {
-    /// What its worker holds.
-    pub(crate) fn held(&self) -> Held {
-        Held { notification_id: self.notification_id, position: self.position, token: self.attempt_count }
-    }
-
-    /// What watchers hear of a change of its state.
-    pub(super) fn change(&self, now: DateTime<Utc>, state: DeliveryState, reason: &str) -> Change {
-        Change {
-            notification_id: self.notification_id,
-            recipient_id: self.recipient_id.clone(),
-            kind: self.kind.clone(),
-            channel: self.channel.clone(),
-            state: state.as_str().to_owned(),
-            reason: reason.to_owned(),
-            attempt: self.attempt_count,
-            trace_id: self.trace_id.clone(),
-            change_time: now,
-        }
-    }
-}
-
-/// A try that has ended.
-#[derive(Clone, Debug)]
-pub(crate) struct Finished {
-    pub(crate) delivery: Due,
-    pub(crate) outcome: Outcome,
-}
 
 /// A decided delivery.
 #[derive(Debug)]
@@ -132,65 +88,12 @@ pub(crate) async fn settle(
             let now = owned.as_slice().first().map_or(DateTime::UNIX_EPOCH, |owned| owned.now);
             apply(connection, now, &settlements).await?;
             let told: Vec<&Finished> = decided().map(|(finished, _)| finished).collect();
-            addresses::mark(connection, told.iter().filter_map(|finished| mark(finished)).collect()).await?;
-            hear(connection, now, &told, policy).await?;
+            addresses::mark(connection, told.iter().filter_map(|finished| lessons::of_address(finished)).collect())
+                .await?;
+            lessons::of_providers(connection, now, &told, policy).await?;
             Ok(steps)
         })
         .await
-}
-
-/// What a try has taught about its address.
-fn mark(finished: &Finished) -> Option<Mark<'_>> {
-    let (delivery, outcome) = (&finished.delivery, &finished.outcome);
-    let moved_to = outcome.moved_to.as_deref().filter(|moved_to| *moved_to != delivery.address);
-    (moved_to.is_some() || outcome.marks_address()).then(|| Mark {
-        channel: &delivery.channel,
-        address: &delivery.address,
-        reason: &outcome.reason,
-        moved_to,
-        notification_id: delivery.notification_id,
-    })
-}
-
-/// Remembers what tries have told of their providers: pauses, failures, and that one is well again.
-async fn hear(
-    connection: &mut AsyncPgConnection,
-    now: DateTime<Utc>,
-    told: &[&Finished],
-    policy: &Policy,
-) -> QueryResult<()> {
-    let told: Vec<(GateKey, &Outcome)> = told
-        .iter()
-        .filter_map(|finished| Some((health_key(&finished.delivery.gates())?.clone(), &finished.outcome)))
-        .collect();
-    let names: BTreeSet<&str> = told.iter().map(|(key, _)| key.name.as_str()).collect();
-    let noted: BTreeSet<&str> =
-        told.iter().filter(|(_, outcome)| is_worth_a_row(outcome)).map(|(key, _)| key.name.as_str()).collect();
-    let (noted, names): (Vec<_>, Vec<_>) = (noted.into_iter().collect(), names.into_iter().collect());
-    let mut gates = gates::lock(connection, &noted, &names).await?;
-    let mut changed = BTreeMap::new();
-    for (key, outcome) in &told {
-        let Some(before) = gates.get(&key.name) else { continue };
-        let mut gate = before.clone();
-        gate.heard(now, outcome.health(), &outcome.reason, policy.breaker());
-        if let Some(pause) = outcome.pause {
-            gate.pause(now, pause, &outcome.reason);
-        }
-        if *before != gate {
-            changed.insert(key.name.as_str(), key);
-            gates.insert(key.name.clone(), gate);
-        }
-    }
-    let rows: Vec<_> = changed
-        .into_iter()
-        .filter_map(|(name, key)| gates.get(name).map(|gate| (name, gate, gate.open_time(now, policy.rate(key)))))
-        .collect();
-    gates::save(connection, &rows).await
-}
-
-/// That a provider of which nothing is remembered is well needs no row.
-fn is_worth_a_row(outcome: &Outcome) -> bool {
-    outcome.pause.is_some() || !matches!(outcome.health(), Health::Alive | Health::Unknown)
 }
 
 #[derive(QueryableByName)]

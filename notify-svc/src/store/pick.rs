@@ -1,0 +1,207 @@
+//! Which deliveries are decided about next: what waits for gates that are open, and what is due, in their lanes' shares. They
+//! stay locked until the claim has decided.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::Duration,
+};
+
+use chrono::{DateTime, Utc};
+use diesel::{
+    QueryResult, QueryableByName, sql_query,
+    sql_types::{Array, BigInt, SmallInt, Text, Timestamptz},
+};
+use diesel_async::{AsyncPgConnection, RunQueryDsl};
+use notify_domain::{
+    admission::Admission,
+    gate::{Gate, GateKey},
+    lane::{LANES, Lane, share},
+    policy::Policy,
+};
+
+use super::due::Due;
+
+/// As much as any claim takes. For the planner, which can't know the shares: it would expect a tenth of all that is due, and
+/// compile the query for so many.
+const CLAIM_MAX: u32 = 1000;
+
+/// Who claims, how much, and on what terms.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Terms<'a> {
+    pub(crate) owner: &'a str,
+    pub(crate) limit: u32,
+    /// How many to look at for that: more than the limit when gates hold up many, so that those are soon out of the way.
+    pub(crate) look: u32,
+    pub(crate) lease: Duration,
+    pub(crate) policy: &'a Policy,
+    /// Sends in flight here by domain gate, and how many there may be.
+    pub(crate) in_flight: &'a HashMap<String, u32>,
+    pub(crate) in_flight_max: u32,
+    /// Decides between lanes where their shares split a place.
+    pub(crate) random: u32,
+}
+
+impl<'a> Terms<'a> {
+    /// Gates that let nothing more through here, whatever they let through elsewhere.
+    pub(crate) fn full(&self) -> Vec<&str> {
+        let full = self.in_flight.iter().filter(|(_, count)| **count >= self.in_flight_max);
+        full.map(|(name, _)| name.as_str()).collect()
+    }
+
+    /// The gates of a turn.
+    pub(super) fn admission(&self, now: DateTime<Utc>, gates: BTreeMap<String, Gate>) -> Admission<'a> {
+        Admission::new(now, self.policy, gates, self.in_flight.clone(), self.in_flight_max)
+    }
+}
+
+/// Locks what is to be decided about: first what waits for gates that are open, then what is due.
+pub(super) async fn take(
+    connection: &mut AsyncPgConnection,
+    terms: Terms<'_>,
+    open: &BTreeMap<String, Gate>,
+) -> QueryResult<Vec<Due>> {
+    let (now, due_count) = count_due(connection, terms.look).await?;
+    let someone_is_due = due_count.iter().any(|count| *count > 0);
+    let for_parked = if someone_is_due { terms.look.div_ceil(2) } else { terms.look };
+    let mut taken = take_parked(connection, terms, for_parked, now, open).await?;
+    let left = terms.look.saturating_sub(u32::try_from(taken.len()).unwrap_or(u32::MAX));
+    if someone_is_due && left > 0 {
+        let shares = share(left, due_count, terms.policy.lane_weights(), terms.random);
+        taken.extend(take_due(connection, shares).await?);
+    }
+    Ok(taken)
+}
+
+#[derive(QueryableByName)]
+struct Waiting {
+    #[diesel(sql_type = Text)]
+    gate: String,
+    #[diesel(sql_type = SmallInt)]
+    lane: i16,
+    #[diesel(sql_type = Timestamptz)]
+    now: DateTime<Utc>,
+    #[diesel(sql_type = BigInt)]
+    waiting: i64,
+}
+
+fn lanes() -> Vec<i16> {
+    Lane::ALL.map(Lane::number).to_vec()
+}
+
+fn by_lane<'a>(rows: impl Iterator<Item = &'a Waiting>) -> [u32; LANES] {
+    let mut counts = [0; LANES];
+    for row in rows {
+        if let Some(count) = usize::try_from(row.lane).ok().and_then(|lane| counts.get_mut(lane)) {
+            *count = u32::try_from(row.waiting).unwrap_or(u32::MAX);
+        }
+    }
+    counts
+}
+
+/// The database's time, and how many are due then in each lane; no more than the limit are counted. In the index's order:
+/// where most are due, the planner would read the whole table for a lane that has none.
+async fn count_due(connection: &mut AsyncPgConnection, limit: u32) -> QueryResult<(DateTime<Utc>, [u32; LANES])> {
+    let rows: Vec<Waiting> = sql_query(
+        "SELECT '' AS gate, l.lane, now() AS now, (SELECT count(*) FROM (
+                    SELECT FROM deliveries d WHERE d.lane = l.lane AND d.due_time <= now()
+                     ORDER BY d.due_time LIMIT $2) AS found) AS waiting
+           FROM unnest($1) AS l (lane)",
+    )
+    .bind::<Array<SmallInt>, _>(lanes())
+    .bind::<BigInt, _>(i64::from(limit))
+    .load(connection)
+    .await?;
+    Ok((rows.as_slice().first().map_or(DateTime::UNIX_EPOCH, |row| row.now), by_lane(rows.iter())))
+}
+
+async fn count_parked(connection: &mut AsyncPgConnection, rooms: &[(&str, u32)]) -> QueryResult<Vec<Waiting>> {
+    sql_query(
+        "SELECT g.gate, l.lane, now() AS now, (SELECT count(*) FROM (
+                    SELECT FROM deliveries d WHERE d.parked_on = g.gate AND d.lane = l.lane
+                     ORDER BY d.notification_id LIMIT g.room) AS found) AS waiting
+           FROM unnest($1, $2) AS g (gate, room), unnest($3) AS l (lane)",
+    )
+    .bind::<Array<Text>, _>(rooms.iter().map(|(gate, _)| *gate).collect::<Vec<_>>())
+    .bind::<Array<BigInt>, _>(rooms.iter().map(|(_, room)| i64::from(*room)).collect::<Vec<_>>())
+    .bind::<Array<SmallInt>, _>(lanes())
+    .load(connection)
+    .await
+}
+
+/// As many as each open gate has room for, in their lanes' shares.
+async fn take_parked(
+    connection: &mut AsyncPgConnection,
+    terms: Terms<'_>,
+    limit: u32,
+    now: DateTime<Utc>,
+    open: &BTreeMap<String, Gate>,
+) -> QueryResult<Vec<Due>> {
+    let admission = terms.admission(now, open.clone());
+    let rooms: Vec<(&str, u32)> = open
+        .keys()
+        .filter_map(|name| GateKey::parse(name).map(|key| (name.as_str(), admission.room(&key).min(limit))))
+        .filter(|(_, room)| *room > 0)
+        .collect();
+    if rooms.is_empty() {
+        return Ok(Vec::new());
+    }
+    let waiting = count_parked(connection, &rooms).await?;
+    let mut left = limit;
+    let mut shares = Vec::new();
+    for (gate, room) in rooms {
+        let waiting = by_lane(waiting.iter().filter(|row| row.gate == gate));
+        let given = share(room.min(left), waiting, terms.policy.lane_weights(), terms.random);
+        left = left.saturating_sub(given.iter().sum());
+        shares.extend(
+            lanes().into_iter().zip(given).filter(|(_, most)| *most > 0).map(|(lane, most)| (gate, lane, most)),
+        );
+    }
+    if shares.is_empty() {
+        return Ok(Vec::new());
+    }
+    let query = format!(
+        "WITH taken AS MATERIALIZED (
+             SELECT c.* FROM unnest($1, $2, $3) AS share (gate, lane, most) CROSS JOIN LATERAL (
+                 SELECT d.* FROM deliveries d WHERE d.parked_on = share.gate AND d.lane = share.lane
+                  ORDER BY d.notification_id LIMIT share.most FOR UPDATE SKIP LOCKED) AS c LIMIT {CLAIM_MAX})
+         {WITH_ALL_IT_TAKES}"
+    );
+    sql_query(query)
+        .bind::<Array<Text>, _>(shares.iter().map(|(gate, ..)| *gate).collect::<Vec<_>>())
+        .bind::<Array<SmallInt>, _>(shares.iter().map(|(_, lane, _)| *lane).collect::<Vec<_>>())
+        .bind::<Array<BigInt>, _>(shares.iter().map(|(.., most)| i64::from(*most)).collect::<Vec<_>>())
+        .load(connection)
+        .await
+}
+
+async fn take_due(connection: &mut AsyncPgConnection, shares: [u32; LANES]) -> QueryResult<Vec<Due>> {
+    let query = format!(
+        "WITH taken AS MATERIALIZED (
+             SELECT c.* FROM unnest($1, $2) AS share (lane, most) CROSS JOIN LATERAL (
+                 SELECT d.* FROM deliveries d WHERE d.lane = share.lane AND d.due_time <= now()
+                  ORDER BY d.due_time LIMIT share.most FOR UPDATE SKIP LOCKED) AS c LIMIT {CLAIM_MAX})
+         {WITH_ALL_IT_TAKES}"
+    );
+    sql_query(query)
+        .bind::<Array<SmallInt>, _>(lanes())
+        .bind::<Array<BigInt>, _>(shares.map(i64::from).to_vec())
+        .load(connection)
+        .await
+}
+
+/// What sending takes besides the delivery: the notification, the recipient's wishes, and what is known of the address. Each
+/// is looked up by its key (`LIMIT 1` forbids all else): the planner would rather read whole tables for these few.
+const WITH_ALL_IT_TAKES: &str = "
+    SELECT t.notification_id, t.position, coalesce(t.contact_place, t.position) AS contact_place, t.lane, t.channel,
+           coalesce(a.moved_to, t.address) AS address, t.state, t.attempt_count, t.tries_used, t.parked_on,
+           EXISTS (SELECT FROM attempts tried WHERE tried.notification_id = t.notification_id) AS attempted,
+           CASE WHEN a.moved_to IS NULL THEN a.reason WHEN moved.moved_to IS NULL THEN moved.reason END AS mark_reason,
+           CASE WHEN a.moved_to IS NULL THEN a.mark_time WHEN moved.moved_to IS NULL THEN moved.mark_time END AS mark_time,
+           n.recipient_id, p.mutes, p.quiet_start, p.quiet_end, p.time_zone,
+           n.kind, n.locale, n.arguments, n.contacts, n.trace_id, n.traceparent, n.create_time, n.expire_time, now() AS now
+      FROM taken t
+     CROSS JOIN LATERAL (SELECT * FROM notifications WHERE notification_id = t.notification_id LIMIT 1) AS n
+      LEFT JOIN LATERAL (SELECT * FROM preferences WHERE recipient_id = n.recipient_id LIMIT 1) AS p ON true
+      LEFT JOIN LATERAL (SELECT * FROM addresses WHERE (channel, address) = (t.channel, t.address) LIMIT 1) AS a ON true
+      LEFT JOIN LATERAL (SELECT * FROM addresses WHERE (channel, address) = (t.channel, a.moved_to) LIMIT 1) AS moved ON true
+     ORDER BY t.lane, t.due_time";
