@@ -177,11 +177,6 @@ impl Gate {
             }
         }
     }
-
-    /// Whether there is nothing to remember.
-    pub fn is_idle(&self, now: DateTime<Utc>) -> bool {
-        !self.waiting && self.failure_count == 0 && self.closed_until <= now && self.full_time <= now
-    }
 }
 
 fn later(time: DateTime<Utc>, by: TimeDelta) -> DateTime<Utc> {
