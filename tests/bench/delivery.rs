@@ -21,7 +21,7 @@ use crate::{
     usage::resident_mib,
 };
 
-/// Signs the webhooks; `Options` names services' variables.
+/// Signs the webhooks.
 const SECRET: &str = "whsec_YmVuY2htYXJrcyBhcmUgc2lnbmVkIHRvbywgbGlrZSBhbGw=";
 /// Addresses of the receiver: enough that no host's share of the workers is the limit.
 const HOSTS: usize = 16;
