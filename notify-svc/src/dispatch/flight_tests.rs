@@ -40,7 +40,7 @@ impl Sender for Moody {
 fn flight() -> Flight {
     Flight::new(Arc::new(Attempts {
         senders: Arc::new(Senders::of(vec![Box::new(Moody)])),
-        templates: Arc::new(Templates::load().expect("templates")),
+        templates: Arc::new(Templates::load(None).expect("templates")),
         unsubscribe: UnsubscribeTokens::new(&[7; 32]),
     }))
 }
