@@ -92,13 +92,14 @@ pub(crate) fn notification(history: History) -> wire::Notification {
 }
 
 fn delivery(row: DeliveryRow, attempts: Vec<AttemptRow>) -> wire::Delivery {
+    let state = DeliveryState::parse(&row.state);
     wire::Delivery {
         channel: row.channel,
-        state: delivery_state(DeliveryState::parse(&row.state)).into(),
+        state: delivery_state(state).into(),
         reason: row.reason,
         attempts: attempts.into_iter().map(attempt).collect(),
-        next_attempt_time: row.next_attempt_time.map(timestamp),
-        held_by: row.parked_on.unwrap_or_default(),
+        next_attempt_time: row.next_attempt_time.map(|at| timestamp(row.waiting_since.unwrap_or(at))),
+        held_by: row.parked_on.filter(|_| state == Some(DeliveryState::Queued)).unwrap_or_default(),
     }
 }
 

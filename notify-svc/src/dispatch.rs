@@ -97,7 +97,7 @@ impl Dispatcher {
     ) -> Result<Duration, StoreError> {
         self.renew(flight).await?;
         self.settle(judge, ended).await?;
-        let in_flight = flight.by_domain();
+        let in_flight = flight.by_gate();
         let limit = self.workers.saturating_sub(u32::try_from(flight.len()).unwrap_or(u32::MAX));
         let terms = Terms {
             owner: &self.owner,
@@ -120,8 +120,8 @@ impl Dispatcher {
             attempt::log_step(due, step);
         }
         claim.leased.into_iter().for_each(|due| flight.launch(due));
-        let in_flight = flight.by_domain();
-        let next = queue::next_due(&mut connection, &Terms { in_flight: &in_flight, ..terms }.full()).await?;
+        let in_flight = flight.by_gate();
+        let next = queue::next_due(&mut connection, &Terms { in_flight: &in_flight, ..terms }.busy()).await?;
         Ok(next.map_or(POLL_INTERVAL, |next| next.clamp(PAUSE_MIN, POLL_INTERVAL)))
     }
 

@@ -1,28 +1,25 @@
 -- The whole of delivery: lanes, gates, what is known of addresses, preferences, jobs, audit, retention.
 
 -- ── queue ───────────────────────────────────────────────────────────────────────────────────────────────────────
+-- Nothing here rewrites or reads the table: the version before serves on. What follows in migrations of their own would
+-- otherwise lock tables in another order than it does.
 ALTER TABLE deliveries
     -- The contact's place in the recipient's order; NULL: the same as `position`, which counts the deliveries of a
     -- notification, redriven ones included.
     ADD COLUMN contact_place integer CHECK (contact_place >= 1),
     -- 0 urgent, 1 normal, 2 bulk: each has its share of the workers and of every limit.
     ADD COLUMN lane smallint NOT NULL DEFAULT 1 CHECK (lane BETWEEN 0 AND 2),
-    -- The gate that holds it, and until when at most: then the queue looks at it whether or not the gate has opened.
+    -- While it is QUEUED: the gate that holds it, and the time at which it became due. `next_attempt_time` is its expiry
+    -- then: the queue looks at it again at the latest when that has come.
     ADD COLUMN parked_on text,
-    ADD COLUMN park_until timestamptz,
-    DROP COLUMN due_time,
+    ADD COLUMN waiting_since timestamptz,
+    ADD CHECK ((parked_on IS NULL) = (waiting_since IS NULL)),
+    -- Both wider than those that they replace: no row has to be looked at.
     DROP CONSTRAINT deliveries_state_check,
-    DROP CONSTRAINT deliveries_check5;
-ALTER TABLE deliveries
-    ADD COLUMN due_time timestamptz GENERATED ALWAYS AS (coalesce(lease_until, park_until, next_attempt_time)) STORED,
-    ADD CHECK (state IN ('QUEUED', 'SENDING', 'DELIVERED', 'FAILED', 'EXPIRED', 'CANCELLED', 'SUPPRESSED')),
-    ADD CHECK ((reason <> '') = (state IN ('FAILED', 'SUPPRESSED'))),
-    ADD CHECK ((parked_on IS NULL) = (park_until IS NULL)),
-    ADD CHECK (parked_on IS NULL OR state = 'QUEUED');
-CREATE INDEX deliveries_due ON deliveries (lane, due_time) WHERE due_time IS NOT NULL;
-CREATE INDEX deliveries_parked ON deliveries (parked_on, lane, notification_id) WHERE parked_on IS NOT NULL;
-
-CREATE INDEX notifications_kind ON notifications (kind, notification_id);
+    ADD CONSTRAINT deliveries_state_check
+        CHECK (state IN ('QUEUED', 'SENDING', 'DELIVERED', 'FAILED', 'EXPIRED', 'CANCELLED', 'SUPPRESSED')) NOT VALID,
+    DROP CONSTRAINT deliveries_check5,
+    ADD CONSTRAINT deliveries_check5 CHECK ((reason <> '') = (state IN ('FAILED', 'SUPPRESSED'))) NOT VALID;
 
 -- Dead rows are reused soon: these tables change all the time.
 ALTER TABLE deliveries SET (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_insert_scale_factor = 0.05);
@@ -176,7 +173,7 @@ BEGIN
     EXECUTE format('GRANT UPDATE (state, settle_time, expire_time) ON notifications TO %I', service_role);
     EXECUTE format(
         'GRANT UPDATE (state, reason, address, attempt_count, tries_used, next_attempt_time, lease_until, lease_owner,
-            parked_on, park_until, settle_time) ON deliveries TO %I', service_role);
+            parked_on, waiting_since, settle_time) ON deliveries TO %I', service_role);
     EXECUTE format('GRANT UPDATE (end_time, outcome, reason) ON attempts TO %I', service_role);
     EXECUTE format('GRANT UPDATE, DELETE ON gates, addresses, preferences TO %I', service_role);
     EXECUTE format('GRANT UPDATE (state, done, progress, next_step_time, end_time) ON jobs TO %I', service_role);

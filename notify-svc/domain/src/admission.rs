@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 use chrono::{DateTime, Utc};
 
 use crate::{
-    gate::{Gate, GateKey, Scope},
+    gate::{Gate, GateKey},
     policy::Policy,
 };
 
@@ -16,7 +16,7 @@ pub struct Admission<'a> {
     now: DateTime<Utc>,
     policy: &'a Policy,
     gates: BTreeMap<String, Gate>,
-    /// Sends in flight here, by domain gate; and how many there may be.
+    /// Sends in flight here, by the gate of their domain or provider; and how many there may be.
     in_flight: HashMap<String, u32>,
     in_flight_max: u32,
     changed: BTreeMap<String, GateKey>,
@@ -72,11 +72,13 @@ impl<'a> Admission<'a> {
     /// How many may pass a gate now, sent from here.
     pub fn room(&self, key: &GateKey) -> u32 {
         let by_gate = self.room_anywhere(key);
-        let in_flight = match key.scope {
-            Scope::Domain => self.in_flight.get(&key.name).copied().unwrap_or_default(),
-            _ => return by_gate,
-        };
-        by_gate.min(self.in_flight_max.saturating_sub(in_flight))
+        if !key.takes_workers() {
+            return by_gate;
+        }
+        let is_failing = self.gates.get(&key.name).is_some_and(|gate| gate.failure_count > 0);
+        let most = if is_failing { few(self.in_flight_max) } else { self.in_flight_max };
+        let in_flight = self.in_flight.get(&key.name).copied().unwrap_or_default();
+        by_gate.min(most.saturating_sub(in_flight))
     }
 
     fn open_time(&self, key: &GateKey) -> DateTime<Utc> {
@@ -84,7 +86,7 @@ impl<'a> Admission<'a> {
     }
 
     fn pass(&mut self, key: &GateKey) {
-        if key.scope == Scope::Domain {
+        if key.takes_workers() {
             let count = self.in_flight.entry(key.name.clone()).or_default();
             *count = count.saturating_add(1);
         }
@@ -101,6 +103,13 @@ impl<'a> Admission<'a> {
         }
     }
 
+    /// Whoever waits for this gate was looked at: the others that are open come before it next time.
+    pub fn looked_at(&mut self, key: GateKey) {
+        if self.gates.contains_key(&key.name) {
+            self.changed.insert(key.name.clone(), key);
+        }
+    }
+
     /// The gates that are to be remembered differently now, with when each opens.
     pub fn changes(&self) -> impl Iterator<Item = (&str, &Gate, DateTime<Utc>)> {
         self.changed.values().filter_map(|key| {
@@ -108,6 +117,11 @@ impl<'a> Admission<'a> {
             Some((key.name.as_str(), gate, gate.open_time(self.now, self.policy.rate(key))))
         })
     }
+}
+
+/// How many workers may wait for what has failed since it was last well, of those that may otherwise.
+pub fn few(in_flight_max: u32) -> u32 {
+    in_flight_max.div_ceil(4)
 }
 
 #[cfg(test)]
@@ -131,6 +145,10 @@ mod tests {
         Admission::new(now, policy, gates, HashMap::new(), 4)
     }
 
+    fn roomy(policy: &Policy, now: DateTime<Utc>, gates: BTreeMap<String, Gate>) -> Admission<'_> {
+        Admission::new(now, policy, gates, HashMap::new(), 1000)
+    }
+
     #[test]
     fn nothing_is_remembered_where_there_is_no_limit() {
         let policy = Policy::builtin();
@@ -143,7 +161,7 @@ mod tests {
     #[test]
     fn asking_which_gate_holds_lets_nothing_through() {
         let policy = Policy::builtin();
-        let mut admission = admission(&policy, NOW, BTreeMap::new());
+        let mut admission = roomy(&policy, NOW, BTreeMap::new());
         let slack = keys(Channel::Slack, "http://slack/x", "d");
         (0..9).for_each(|_| assert_eq!(admission.hold(&slack), None));
         (0..5).for_each(|_| assert_eq!(admission.admit(&slack), Ok(())));
@@ -152,6 +170,7 @@ mod tests {
         assert!(admission.changes().all(|(_, gate, _)| gate.waiting));
         // That this instance has enough for a domain is no reason to put more aside.
         let slow = keys(Channel::Webhook, "http://slow:80/x", "d");
+        let mut admission = self::admission(&policy, NOW, BTreeMap::new());
         (0..4).for_each(|_| assert_eq!(admission.admit(&slow), Ok(())));
         assert_eq!((admission.hold(&slow), admission.admit(&slow).is_err()), (None, true));
     }
@@ -172,9 +191,23 @@ mod tests {
     }
 
     #[test]
+    fn a_provider_takes_only_its_share_too_and_less_while_it_fails() {
+        let policy = Policy::builtin();
+        let to = |number: i32| keys(Channel::Telegram, "1", &number.to_string());
+        let passed = |gates| {
+            let mut admission = admission(&policy, NOW, gates);
+            (0..9).filter(|number| admission.admit(&to(*number)).is_ok()).count()
+        };
+        let mut failing = Gate::default();
+        failing.heard(NOW, Health::Failing, "TIMEOUT", policy.breaker());
+        assert_eq!(passed(BTreeMap::new()), 4);
+        assert_eq!(passed([("provider/telegram".to_owned(), failing)].into()), 1);
+    }
+
+    #[test]
     fn whoever_is_held_takes_nothing_from_the_gates_that_would_let_it_through() {
         let policy = Policy::builtin();
-        let mut admission = admission(&policy, NOW, BTreeMap::new());
+        let mut admission = roomy(&policy, NOW, BTreeMap::new());
         let one = keys(Channel::Telegram, "1", "one");
         let passed = (0..20).filter(|_| admission.admit(&one).is_ok()).count();
         assert_eq!(passed, 5, "the recipient's burst");
@@ -209,7 +242,7 @@ mod tests {
             let (mut gates, mut now, mut sent) = (BTreeMap::new(), 0, Vec::new());
             for gap in gaps {
                 now += gap;
-                let mut admission = admission(&policy, at(now), gates);
+                let mut admission = roomy(&policy, at(now), gates);
                 if admission.admit(&to).is_ok() {
                     sent.push(now);
                 }
@@ -227,15 +260,15 @@ mod tests {
         fn the_open_time_is_true(used in 1_usize..12) {
             let policy = Policy::builtin();
             let to = keys(Channel::Telegram, "1", "one");
-            let mut first = admission(&policy, NOW, BTreeMap::new());
+            let mut first = roomy(&policy, NOW, BTreeMap::new());
             let passed = (0..used).filter(|_| first.admit(&to).is_ok()).count();
             prop_assert_eq!(passed, used.min(5));
             let recipient = to.last().expect("a key");
             let open = first.open_time(recipient);
-            let mut then = admission(&policy, open.max(NOW), first.gates.clone());
+            let mut then = roomy(&policy, open.max(NOW), first.gates.clone());
             prop_assert!(then.admit(&to).is_ok());
             if used >= 5 {
-                let mut before = admission(&policy, open - TimeDelta::milliseconds(1), first.gates);
+                let mut before = roomy(&policy, open - TimeDelta::milliseconds(1), first.gates);
                 prop_assert!(before.admit(&to).is_err());
             }
         }

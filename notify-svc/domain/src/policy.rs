@@ -109,7 +109,7 @@ impl Policy {
         [urgent, normal, bulk]
     }
 
-    /// How many of an instance's workers may wait for one domain at once.
+    /// How many of an instance's workers may wait for one domain or provider at once.
     pub fn in_flight_max(&self, workers: u32) -> u32 {
         workers.saturating_mul(self.written.in_flight_percent).div_ceil(100).max(1)
     }

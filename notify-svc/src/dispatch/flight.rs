@@ -8,7 +8,7 @@ use std::{
 
 use notify_domain::{
     delivery::{Outcome, STOPPED},
-    gate::Scope,
+    gate::GateKey,
     state::OutcomeClass,
 };
 use tokio::{
@@ -33,8 +33,8 @@ pub(super) struct Flight {
 
 struct Send {
     delivery: Due,
-    /// The gate of the domain that it goes to.
-    domain: Option<String>,
+    /// The gates of the domain and the provider that it goes to.
+    gates: Vec<String>,
     leased: Instant,
     task: AbortHandle,
 }
@@ -48,11 +48,11 @@ impl Flight {
         self.sends.len()
     }
 
-    /// How many go to each domain.
-    pub(super) fn by_domain(&self) -> HashMap<String, u32> {
+    /// How many go to each domain and provider.
+    pub(super) fn by_gate(&self) -> HashMap<String, u32> {
         let mut counts = HashMap::new();
-        for domain in self.sends.values().filter_map(|send| send.domain.as_ref()) {
-            *counts.entry(domain.clone()).or_default() += 1;
+        for gate in self.sends.values().flat_map(|send| &send.gates) {
+            *counts.entry(gate.clone()).or_default() += 1;
         }
         counts
     }
@@ -61,9 +61,9 @@ impl Flight {
     pub(super) fn launch(&mut self, due: Due) {
         let attempts = Arc::clone(&self.attempts);
         let delivery = due.clone();
-        let domain = due.gates().into_iter().find(|key| key.scope == Scope::Domain).map(|key| key.name);
+        let gates = due.gates().into_iter().filter(GateKey::takes_workers).map(|key| key.name).collect();
         let task = self.tasks.spawn(async move { attempts.make(due).await });
-        self.sends.insert(task.id(), Send { delivery, domain, leased: Instant::now(), task });
+        self.sends.insert(task.id(), Send { delivery, gates, leased: Instant::now(), task });
     }
 
     /// What has been in flight for so long that its lease should be renewed.

@@ -91,14 +91,14 @@ async fn a_panic_in_a_channel_costs_that_attempt_only() {
     let mut flight = flight();
     let recipients = ["panics at once", "one", "panics later", "two"];
     recipients.iter().for_each(|recipient_id| flight.launch(due(recipient_id)));
-    assert_eq!(flight.by_domain().get("domain/webhook/somewhere"), Some(&4));
+    assert_eq!(flight.by_gate().get("domain/webhook/somewhere"), Some(&4));
     let ended = all(&mut flight).await;
     let ended: Vec<_> = ended.iter().map(|(who, class, why)| (who.as_str(), *class, why.as_str())).collect();
     let panicked = |who| (who, "AMBIGUOUS", "CHANNEL_PANICKED");
     let expected =
         [("one", "DELIVERED", ""), panicked("panics at once"), panicked("panics later"), ("two", "DELIVERED", "")];
     assert_eq!(ended, expected);
-    assert_eq!((flight.len(), flight.by_domain().len()), (0, 0), "each gives its place back");
+    assert_eq!((flight.len(), flight.by_gate().len()), (0, 0), "each gives its place back");
 }
 
 #[tokio::test]

@@ -74,7 +74,7 @@ pub(crate) async fn cancel(connection: &mut AsyncPgConnection, id: Uuid) -> Quer
     sql_query(
         "UPDATE deliveries
             SET state = 'CANCELLED', next_attempt_time = NULL, lease_until = NULL, lease_owner = NULL, parked_on = NULL,
-                park_until = NULL, settle_time = now()
+                waiting_since = NULL, settle_time = now()
           WHERE (notification_id, position) = ($1, $2)",
     )
     .bind::<SqlUuid, _>(id)

@@ -10,7 +10,7 @@ use diesel::{
 use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl};
 use notify_domain::{
     delivery::{LEASE_LOST, Outcome, Step},
-    gate::{Gate, GateKey, Scope},
+    gate::{Gate, GateKey},
     state::{DeliveryState, OutcomeClass},
 };
 use service::database::Connection;
@@ -106,6 +106,7 @@ async fn admit(
 
     let limit = usize::try_from(terms.limit).unwrap_or(usize::MAX);
     let mut admission = terms.admission(now, gates);
+    open.keys().filter_map(|name| GateKey::parse(name)).for_each(|key| admission.looked_at(key));
     let mut claim = Claim::default();
     for (delivery, keys) in due {
         match decide(&delivery) {
@@ -131,10 +132,10 @@ async fn admit(
     Ok(claim)
 }
 
-/// Domains for which there are more deliveries than workers may take: some will be parked on them.
+/// Domains and providers for which there are more deliveries than workers may take: some will be parked on them.
 fn crowded<'a>(terms: Terms<'_>, keys: impl Iterator<Item = &'a GateKey>) -> BTreeSet<&'a str> {
     let mut sends: BTreeMap<&str, u32> = BTreeMap::new();
-    for key in keys.filter(|key| key.scope == Scope::Domain) {
+    for key in keys.filter(|key| key.takes_workers()) {
         let in_flight = || terms.in_flight.get(&key.name).copied().unwrap_or_default();
         *sends.entry(&key.name).or_insert_with(in_flight) += 1;
     }
@@ -157,7 +158,7 @@ async fn lease(connection: &mut AsyncPgConnection, terms: Terms<'_>, due: &mut [
     sql_query(
         "WITH leased AS (
              UPDATE deliveries d
-                SET state = 'SENDING', next_attempt_time = NULL, parked_on = NULL, park_until = NULL, address = c.address,
+                SET state = 'SENDING', next_attempt_time = NULL, parked_on = NULL, waiting_since = NULL, address = c.address,
                     lease_until = now() + $5, lease_owner = $6,
                     attempt_count = attempt_count + 1, tries_used = tries_used + 1
                FROM unnest($1, $2, $3, $4) AS c (notification_id, position, trace_id, address)
@@ -186,8 +187,8 @@ async fn park(connection: &mut AsyncPgConnection, parked: &[(Due, GateKey)]) -> 
     }
     sql_query(
         "UPDATE deliveries d
-            SET state = 'QUEUED', parked_on = p.gate, park_until = p.expire_time,
-                next_attempt_time = coalesce(next_attempt_time, now()), lease_until = NULL, lease_owner = NULL
+            SET state = 'QUEUED', parked_on = p.gate, waiting_since = coalesce(waiting_since, next_attempt_time, now()),
+                next_attempt_time = p.expire_time, lease_until = NULL, lease_owner = NULL
            FROM unnest($1, $2, $3, $4) AS p (notification_id, position, gate, expire_time)
           WHERE (d.notification_id, d.position) = (p.notification_id, p.position)",
     )

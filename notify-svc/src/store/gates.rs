@@ -128,7 +128,7 @@ pub(super) async fn settle_waiting(connection: &mut AsyncPgConnection, names: &[
     }
     sql_query(
         "UPDATE gates g SET waiting = false
-          WHERE gate = ANY ($1) AND waiting AND NOT EXISTS (SELECT FROM deliveries d WHERE d.parked_on = g.gate)",
+          WHERE gate = ANY ($1) AND waiting AND NOT EXISTS (SELECT FROM deliveries d WHERE d.parked_on = g.gate AND d.state = 'QUEUED')",
     )
     .bind::<Array<Text>, _>(names)
     .execute(connection)

@@ -50,6 +50,7 @@ pub(crate) struct DeliveryRow {
     pub(crate) reason: String,
     pub(crate) next_attempt_time: Option<DateTime<Utc>>,
     pub(crate) parked_on: Option<String>,
+    pub(crate) waiting_since: Option<DateTime<Utc>>,
 }
 
 /// An attempt.

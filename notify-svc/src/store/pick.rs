@@ -2,18 +2,18 @@
 //! stay locked until the claim has decided.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     time::Duration,
 };
 
 use chrono::{DateTime, Utc};
 use diesel::{
     QueryResult, QueryableByName, sql_query,
-    sql_types::{Array, BigInt, SmallInt, Text, Timestamptz},
+    sql_types::{Array, BigInt, Bool, SmallInt, Text, Timestamptz},
 };
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use notify_domain::{
-    admission::Admission,
+    admission::{Admission, few},
     gate::{Gate, GateKey},
     lane::{LANES, Lane, share},
     policy::Policy,
@@ -34,7 +34,7 @@ pub(crate) struct Terms<'a> {
     pub(crate) look: u32,
     pub(crate) lease: Duration,
     pub(crate) policy: &'a Policy,
-    /// Sends in flight here by domain gate, and how many there may be.
+    /// Sends in flight here by the gate of their domain or provider, and how many there may be.
     pub(crate) in_flight: &'a HashMap<String, u32>,
     pub(crate) in_flight_max: u32,
     /// Decides between lanes where their shares split a place.
@@ -44,8 +44,16 @@ pub(crate) struct Terms<'a> {
 impl<'a> Terms<'a> {
     /// Gates that let nothing more through here, whatever they let through elsewhere.
     pub(crate) fn full(&self) -> Vec<&str> {
-        let full = self.in_flight.iter().filter(|(_, count)| **count >= self.in_flight_max);
-        full.map(|(name, _)| name.as_str()).collect()
+        self.with_at_least(self.in_flight_max)
+    }
+
+    /// Gates that may let nothing more through here until one of their sends has ended, which is soon noticed.
+    pub(crate) fn busy(&self) -> Vec<&str> {
+        self.with_at_least(few(self.in_flight_max))
+    }
+
+    fn with_at_least(&self, sends: u32) -> Vec<&str> {
+        self.in_flight.iter().filter(|(_, count)| **count >= sends).map(|(name, _)| name.as_str()).collect()
     }
 
     /// The gates of a turn.
@@ -54,22 +62,35 @@ impl<'a> Terms<'a> {
     }
 }
 
-/// Locks what is to be decided about: first what waits for gates that are open, then what is due.
+/// Locks what is to be decided about: first whose lease has run out, then what waits for gates that are open, then what is due.
 pub(super) async fn take(
     connection: &mut AsyncPgConnection,
     terms: Terms<'_>,
     open: &BTreeMap<String, Gate>,
 ) -> QueryResult<Vec<Due>> {
-    let (now, due_count) = count_due(connection, terms.look).await?;
-    let someone_is_due = due_count.iter().any(|count| *count > 0);
-    let for_parked = if someone_is_due { terms.look.div_ceil(2) } else { terms.look };
-    let mut taken = take_parked(connection, terms, for_parked, now, open).await?;
-    let left = terms.look.saturating_sub(u32::try_from(taken.len()).unwrap_or(u32::MAX));
-    if someone_is_due && left > 0 {
-        let shares = share(left, due_count, terms.policy.lane_weights(), terms.random);
+    let counts = count_due(connection, terms.look).await?;
+    let mut taken = if counts.lapsed { take_lapsed(connection, terms.look).await? } else { Vec::new() };
+    let left = |taken: &[Due]| terms.look.saturating_sub(u32::try_from(taken.len()).unwrap_or(u32::MAX));
+    let someone_is_due = counts.due.iter().any(|count| *count > 0);
+    let for_parked = if someone_is_due { left(&taken).div_ceil(2) } else { left(&taken) };
+    taken.extend(take_parked(connection, terms, for_parked, counts.now, open).await?);
+    if someone_is_due && left(&taken) > 0 {
+        let shares = share(left(&taken), counts.due, terms.policy.lane_weights(), terms.random);
         taken.extend(take_due(connection, shares).await?);
     }
+    // What is parked and has expired is both.
+    let mut seen = HashSet::new();
+    taken.retain(|due| seen.insert((due.notification_id, due.position)));
     Ok(taken)
+}
+
+/// What there is to take.
+struct Counts {
+    now: DateTime<Utc>,
+    /// By lane.
+    due: [u32; LANES],
+    /// Whether a lease has run out.
+    lapsed: bool,
 }
 
 #[derive(QueryableByName)]
@@ -80,6 +101,8 @@ struct Waiting {
     lane: i16,
     #[diesel(sql_type = Timestamptz)]
     now: DateTime<Utc>,
+    #[diesel(sql_type = Bool)]
+    lapsed: bool,
     #[diesel(sql_type = BigInt)]
     waiting: i64,
 }
@@ -100,24 +123,31 @@ fn by_lane<'a>(rows: impl Iterator<Item = &'a Waiting>) -> [u32; LANES] {
 
 /// The database's time, and how many are due then in each lane; no more than the limit are counted. In the index's order:
 /// where most are due, the planner would read the whole table for a lane that has none.
-async fn count_due(connection: &mut AsyncPgConnection, limit: u32) -> QueryResult<(DateTime<Utc>, [u32; LANES])> {
+async fn count_due(connection: &mut AsyncPgConnection, limit: u32) -> QueryResult<Counts> {
     let rows: Vec<Waiting> = sql_query(
-        "SELECT '' AS gate, l.lane, now() AS now, (SELECT count(*) FROM (
+        "SELECT '' AS gate, l.lane, now() AS now, lapsed.lapsed, (SELECT count(*) FROM (
                     SELECT FROM deliveries d WHERE d.lane = l.lane AND d.due_time <= now()
                      ORDER BY d.due_time LIMIT $2) AS found) AS waiting
-           FROM unnest($1) AS l (lane)",
+           FROM unnest($1) AS l (lane),
+                (SELECT coalesce(min(lease_until) <= now(), false) AS lapsed FROM deliveries
+                  WHERE lease_until IS NOT NULL) AS lapsed",
     )
     .bind::<Array<SmallInt>, _>(lanes())
     .bind::<BigInt, _>(i64::from(limit))
     .load(connection)
     .await?;
-    Ok((rows.as_slice().first().map_or(DateTime::UNIX_EPOCH, |row| row.now), by_lane(rows.iter())))
+    let first = rows.as_slice().first();
+    Ok(Counts {
+        now: first.map_or(DateTime::UNIX_EPOCH, |row| row.now),
+        due: by_lane(rows.iter()),
+        lapsed: first.is_some_and(|row| row.lapsed),
+    })
 }
 
 async fn count_parked(connection: &mut AsyncPgConnection, rooms: &[(&str, u32)]) -> QueryResult<Vec<Waiting>> {
     sql_query(
-        "SELECT g.gate, l.lane, now() AS now, (SELECT count(*) FROM (
-                    SELECT FROM deliveries d WHERE d.parked_on = g.gate AND d.lane = l.lane
+        "SELECT g.gate, l.lane, now() AS now, false AS lapsed, (SELECT count(*) FROM (
+                    SELECT FROM deliveries d WHERE d.parked_on = g.gate AND d.lane = l.lane AND d.state = 'QUEUED'
                      ORDER BY d.notification_id LIMIT g.room) AS found) AS waiting
            FROM unnest($1, $2) AS g (gate, room), unnest($3) AS l (lane)",
     )
@@ -137,7 +167,7 @@ async fn take_parked(
     open: &BTreeMap<String, Gate>,
 ) -> QueryResult<Vec<Due>> {
     let admission = terms.admission(now, open.clone());
-    let rooms: Vec<(&str, u32)> = open
+    let mut rooms: Vec<(&str, u32)> = open
         .keys()
         .filter_map(|name| GateKey::parse(name).map(|key| (name.as_str(), admission.room(&key).min(limit))))
         .filter(|(_, room)| *room > 0)
@@ -146,11 +176,15 @@ async fn take_parked(
         return Ok(Vec::new());
     }
     let waiting = count_parked(connection, &rooms).await?;
+    // Each gate gets its part of the places, lest one with a long queue takes them all.
+    let first = usize::try_from(terms.random).unwrap_or_default().checked_rem(rooms.len()).unwrap_or_default();
+    rooms.rotate_left(first);
     let mut left = limit;
     let mut shares = Vec::new();
-    for (gate, room) in rooms {
+    for (gates_left, (gate, room)) in (1..=u32::try_from(rooms.len()).unwrap_or(u32::MAX)).rev().zip(rooms) {
         let waiting = by_lane(waiting.iter().filter(|row| row.gate == gate));
-        let given = share(room.min(left), waiting, terms.policy.lane_weights(), terms.random);
+        let part = room.min(left.div_ceil(gates_left));
+        let given = share(part, waiting, terms.policy.lane_weights(), terms.random);
         left = left.saturating_sub(given.iter().sum());
         shares.extend(
             lanes().into_iter().zip(given).filter(|(_, most)| *most > 0).map(|(lane, most)| (gate, lane, most)),
@@ -162,7 +196,7 @@ async fn take_parked(
     let query = format!(
         "WITH taken AS MATERIALIZED (
              SELECT c.* FROM unnest($1, $2, $3) AS share (gate, lane, most) CROSS JOIN LATERAL (
-                 SELECT d.* FROM deliveries d WHERE d.parked_on = share.gate AND d.lane = share.lane
+                 SELECT d.* FROM deliveries d WHERE d.parked_on = share.gate AND d.lane = share.lane AND d.state = 'QUEUED'
                   ORDER BY d.notification_id LIMIT share.most FOR UPDATE SKIP LOCKED) AS c LIMIT {CLAIM_MAX})
          {WITH_ALL_IT_TAKES}"
     );
@@ -174,11 +208,22 @@ async fn take_parked(
         .await
 }
 
+/// Whose worker has let the lease run out: before everything else, however much is due.
+async fn take_lapsed(connection: &mut AsyncPgConnection, limit: u32) -> QueryResult<Vec<Due>> {
+    let query = format!(
+        "WITH taken AS MATERIALIZED (
+             SELECT c.* FROM (SELECT * FROM deliveries WHERE lease_until <= now()
+                               ORDER BY lease_until LIMIT $1 FOR UPDATE SKIP LOCKED) AS c LIMIT {CLAIM_MAX})
+         {WITH_ALL_IT_TAKES}"
+    );
+    sql_query(query).bind::<BigInt, _>(i64::from(limit)).load(connection).await
+}
+
 async fn take_due(connection: &mut AsyncPgConnection, shares: [u32; LANES]) -> QueryResult<Vec<Due>> {
     let query = format!(
         "WITH taken AS MATERIALIZED (
              SELECT c.* FROM unnest($1, $2) AS share (lane, most) CROSS JOIN LATERAL (
-                 SELECT d.* FROM deliveries d WHERE d.lane = share.lane AND d.due_time <= now()
+                 SELECT d.* FROM deliveries d WHERE d.lane = share.lane AND d.due_time <= now() AND d.state = 'QUEUED'
                   ORDER BY d.due_time LIMIT share.most FOR UPDATE SKIP LOCKED) AS c LIMIT {CLAIM_MAX})
          {WITH_ALL_IT_TAKES}"
     );

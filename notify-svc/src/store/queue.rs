@@ -70,7 +70,7 @@ pub(crate) async fn put_off(
     sql_query(
         "UPDATE deliveries
             SET next_attempt_time = CASE state WHEN 'QUEUED' THEN now() + $3 END,
-                lease_until = CASE state WHEN 'SENDING' THEN now() + $3 END, parked_on = NULL, park_until = NULL
+                lease_until = CASE state WHEN 'SENDING' THEN now() + $3 END, parked_on = NULL, waiting_since = NULL
           WHERE (notification_id, position) = ($1, $2) AND (due_time <= now() OR parked_on IS NOT NULL)",
     )
     .bind::<SqlUuid, _>(notification_id)

@@ -61,7 +61,7 @@ diesel::table! {
         contact_place -> Nullable<Integer>,
         lane -> SmallInt,
         parked_on -> Nullable<Text>,
-        park_until -> Nullable<Timestamptz>,
+        waiting_since -> Nullable<Timestamptz>,
         due_time -> Nullable<Timestamptz>,
     }
 }

@@ -188,7 +188,7 @@ async fn update_deliveries(connection: &mut AsyncPgConnection, settlements: &[Se
         "UPDATE deliveries d
             SET state = s.state, reason = s.reason, next_attempt_time = s.next_attempt_time,
                 settle_time = CASE WHEN s.next_attempt_time IS NULL THEN now() END,
-                parked_on = NULL, park_until = NULL, lease_until = NULL, lease_owner = NULL, tries_used = tries_used - s.tries_returned
+                parked_on = NULL, waiting_since = NULL, lease_until = NULL, lease_owner = NULL, tries_used = tries_used - s.tries_returned
            FROM unnest($1, $2, $3, $4, $5, $6)
                 AS s (notification_id, position, tries_returned, state, reason, next_attempt_time)
           WHERE (d.notification_id, d.position) = (s.notification_id, s.position)",

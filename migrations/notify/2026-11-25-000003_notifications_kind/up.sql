@@ -1,0 +1,1 @@
+CREATE INDEX notifications_kind ON notifications (kind, notification_id);
