@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, time::Duration};
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::{
     channel::{self, Channel, Channels, Choice},
@@ -24,6 +24,13 @@ pub const MUTED: &str = "MUTED";
 pub const LEASE_LOST: &str = "LEASE_LOST";
 /// How an attempt ended that the service itself cut short, to stop.
 pub const STOPPED: &str = "STOPPED";
+/// How an attempt ended at something that only newer versions know: one of them will claim it.
+pub const KIND_UNKNOWN: &str = "KIND_UNKNOWN";
+/// How long a delivery is left to other instances whose channel is off here, but was on where it was taken in: while a new
+/// set-up is rolled out, they differ.
+const OFF_GRACE: TimeDelta = TimeDelta::minutes(2);
+/// How long until somebody else has surely had a look at it.
+const OFF_PAUSE: TimeDelta = TimeDelta::seconds(2);
 /// A wrong set-up is looked at by people: no hurry.
 const CONFIGURATION_FLOOR: Duration = Duration::from_secs(60);
 
@@ -64,7 +71,7 @@ impl Outcome {
 
     /// Whether the try counts against the limit. Those that failed by this service alone don't: only expiry ends them.
     pub fn counts(&self) -> bool {
-        self.class != OutcomeClass::Configuration && self.reason != STOPPED
+        self.class != OutcomeClass::Configuration && self.reason != STOPPED && self.reason != KIND_UNKNOWN
     }
 
     /// What it tells of the provider.
@@ -92,7 +99,7 @@ impl Outcome {
 
 /// Reasons that this service alone brings about.
 const OWN_REASONS: [&str; 7] =
-    [STOPPED, LEASE_LOST, CHANNEL_OFF, "CHANNEL_PANICKED", "TASK_LOST", "KIND_UNKNOWN", "TEMPLATE_FAILED"];
+    [STOPPED, LEASE_LOST, CHANNEL_OFF, KIND_UNKNOWN, "CHANNEL_PANICKED", "TASK_LOST", "TEMPLATE_FAILED"];
 /// Reasons that tell of a provider which is away or can't keep up.
 const FAILING_REASONS: [&str; 5] = ["CONNECT_FAILED", "CONNECTION_LOST", "TIMEOUT", "HTTP_408", "HTTP_429"];
 /// Why an address can't be used this time.
@@ -115,6 +122,8 @@ pub struct Standing<'a> {
     pub attempted: bool,
     /// The recipient's contacts.
     pub contacts: &'a [Contact],
+    /// When it was taken in.
+    pub create_time: DateTime<Utc>,
     /// When the notification loses its worth.
     pub expire_time: DateTime<Utc>,
     /// What the recipient wants.
@@ -173,7 +182,7 @@ pub fn before_try(now: DateTime<Utc>, standing: &Standing<'_>, marked: Option<&s
     }
     // A channel that only newer versions know is off here.
     let Some(channel) = standing.channel.filter(|channel| standing.is_on(*channel)) else {
-        return Some(channel_is_off(standing));
+        return Some(channel_is_off(now, standing));
     };
     if standing.mutes(channel) {
         return Some(match standing.next() {
@@ -223,7 +232,10 @@ fn give_up(reason: Cow<'static, str>, standing: &Standing<'_>) -> Step {
 }
 
 /// `log` is only for recipients without any contact on a channel that is on.
-fn channel_is_off(standing: &Standing<'_>) -> Step {
+fn channel_is_off(now: DateTime<Utc>, standing: &Standing<'_>) -> Step {
+    if now.signed_duration_since(standing.create_time) < OFF_GRACE {
+        return Step::Retry(now.checked_add_signed(OFF_PAUSE).unwrap_or(now).min(standing.expire_time));
+    }
     let nobody = channel::after(standing.contacts, 0, |channel| standing.is_on(channel)).is_none();
     match give_up(Cow::Borrowed(CHANNEL_OFF), standing) {
         Step::Dead(reason) if nobody && !standing.attempted => Step::Fallback(reason, channel::log(standing.contacts)),

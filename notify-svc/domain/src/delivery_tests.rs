@@ -27,6 +27,7 @@ fn standing(place: i32, tries_used: u32) -> Standing<'static> {
         tries_used,
         attempted: true,
         contacts: &CONTACTS,
+        create_time: NOW - TimeDelta::days(1),
         expire_time: NOW + TimeDelta::days(7),
         preferences: &ANYTHING,
         channels: &ON,
@@ -126,6 +127,15 @@ fn a_channel_switched_off_meanwhile_is_passed_over() {
     assert_eq!(before(&Standing { attempted: true, ..untried }), Some(Step::Dead(CHANNEL_OFF.into())));
     let newer = Standing { channel: None, ..standing(1, 0) };
     assert!(matches!(before(&newer), Some(Step::Fallback(_, choice)) if choice.channel == Channel::Webhook));
+}
+
+#[test]
+fn what_is_off_here_but_was_on_elsewhere_is_left_to_others_for_a_while() {
+    let fresh = Standing { create_time: NOW - TimeDelta::seconds(119), channels: &OFF, ..standing(1, 0) };
+    assert_eq!(before(&fresh), Some(Step::Retry(NOW + TimeDelta::seconds(2))));
+    let older = Standing { create_time: NOW - TimeDelta::minutes(2), ..fresh };
+    assert!(matches!(before(&older), Some(Step::Dead(_))));
+    assert!(!Outcome::new(OutcomeClass::Transient, KIND_UNKNOWN).counts());
 }
 
 #[test]

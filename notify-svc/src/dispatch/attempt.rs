@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, panic::AssertUnwindSafe, sync::Arc, time::Durat
 
 use futures_util::FutureExt;
 use notify_domain::{
-    delivery::{CHANNEL_OFF, Outcome, Step},
+    delivery::{CHANNEL_OFF, KIND_UNKNOWN, Outcome, Step},
     kind::Kind,
     state::OutcomeClass,
 };
@@ -62,7 +62,7 @@ impl Attempts {
 
     fn message(&self, due: &Due) -> Result<Message, Outcome> {
         // A newer instance may have queued it.
-        let kind = Kind::parse(&due.kind).ok_or_else(|| Outcome::new(OutcomeClass::Transient, "KIND_UNKNOWN"))?;
+        let kind = Kind::parse(&due.kind).ok_or_else(|| Outcome::new(OutcomeClass::Transient, KIND_UNKNOWN))?;
         let arguments: BTreeMap<String, String> = serde_json::from_value(due.arguments.clone())
             .map_err(|_| Outcome::new(OutcomeClass::Content, "ARGUMENTS_MALFORMED"))?;
         let locale = Locale::of(&due.locale);

@@ -49,6 +49,7 @@ impl Judge {
             tries_used: u32::try_from(due.tries_used).unwrap_or_default(),
             attempted,
             contacts: &contacts,
+            create_time: due.create_time,
             expire_time: due.expire_time,
             preferences: &due.preferences(),
             channels: &self.channels,

@@ -214,7 +214,12 @@ impl<'a> Rows<'a> {
         let terms = rules.policy.terms(Some(request.kind));
         self.expire_times.push(request.expire_time.unwrap_or(now + terms.lifetime));
         let choice = channel::first(&request.contacts, &rules.channels);
-        self.deliveries.push(NewDelivery { notification_id: id, position: 1, lane: terms.lane.number(), choice });
+        self.deliveries.push(NewDelivery {
+            notification_id: id,
+            position: choice.place,
+            lane: terms.lane.number(),
+            choice,
+        });
     }
 
     /// What watchers hear of it.

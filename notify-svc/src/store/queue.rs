@@ -18,7 +18,7 @@ use super::due::Held;
 #[derive(Clone, Debug)]
 pub(crate) struct NewDelivery {
     pub(crate) notification_id: Uuid,
-    /// One more than the delivery's before it.
+    /// The contact's place, as versions before have it; more if the deliveries before it have got so far.
     pub(crate) position: i32,
     /// A lane's number.
     pub(crate) lane: i16,

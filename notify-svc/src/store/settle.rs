@@ -169,7 +169,7 @@ pub(super) async fn apply(
         .filter_map(|settlement| match settlement.step {
             Step::Fallback(_, choice) | Step::PassOver(_, choice) => Some(NewDelivery {
                 notification_id: settlement.due.notification_id,
-                position: settlement.due.position + 1,
+                position: choice.place.max(settlement.due.position + 1),
                 lane: settlement.due.lane,
                 choice: choice.clone(),
             }),
