@@ -13,13 +13,13 @@ ALTER TABLE deliveries
     -- then: the queue looks at it again at the latest when that has come.
     ADD COLUMN parked_on text,
     ADD COLUMN waiting_since timestamptz,
-    ADD CHECK ((parked_on IS NULL) = (waiting_since IS NULL)),
+    ADD CONSTRAINT deliveries_parked_check CHECK ((parked_on IS NULL) = (waiting_since IS NULL)),
     -- Both wider than those that they replace: no row has to be looked at.
     DROP CONSTRAINT deliveries_state_check,
     ADD CONSTRAINT deliveries_state_check
         CHECK (state IN ('QUEUED', 'SENDING', 'DELIVERED', 'FAILED', 'EXPIRED', 'CANCELLED', 'SUPPRESSED')) NOT VALID,
     DROP CONSTRAINT deliveries_check5,
-    ADD CONSTRAINT deliveries_check5 CHECK ((reason <> '') = (state IN ('FAILED', 'SUPPRESSED'))) NOT VALID;
+    ADD CONSTRAINT deliveries_reason_check CHECK ((reason <> '') = (state IN ('FAILED', 'SUPPRESSED'))) NOT VALID;
 
 -- Dead rows are reused soon: these tables change all the time.
 ALTER TABLE deliveries SET (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_insert_scale_factor = 0.05);

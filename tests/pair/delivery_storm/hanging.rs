@@ -7,6 +7,10 @@ use p2phub_tests::{
     wait,
 };
 
+use p2phub_proto::notify::v1::{NotificationRequest, RecipientContact};
+use p2phub_tests::pair::Options;
+use serde_json::json;
+
 use super::{Storm, assert_each_came_once, crowd, policy, to};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -36,5 +40,68 @@ async fn a_server_that_hangs_takes_a_quarter_of_the_workers_and_nothing_from_the
     let parked = "deliveries WHERE parked_on LIKE 'domain/webhook/%'";
     assert_eq!(storm.count(parked).await, WAITING - CAP);
     storm.pair.kill_notify();
+    storm.finish().await;
+}
+
+fn telegram(number: usize) -> NotificationRequest {
+    let contact = RecipientContact { channel: "telegram".to_owned(), address: number.to_string() };
+    NotificationRequest { contacts: vec![contact], ..to(&format!("chat-{number}"), "") }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_provider_that_hangs_takes_a_quarter_of_the_workers_and_nothing_from_other_channels() {
+    const CAP: usize = 16;
+    const HEALTHY: usize = 300;
+    let (hanging, sink) = (Sink::start().await, Sink::start().await);
+    hanging.otherwise(Reply::hang());
+    let api = hanging.url("");
+    let mut storm = Storm::prepare_with(Options::default(), &policy(&[]), 64, move |config| {
+        config.telegram_bot_token = Some("1:token".to_owned());
+        config.telegram_api_url = api.clone();
+    })
+    .await
+    .begin()
+    .await;
+    storm.publish(&(0..100).map(telegram).collect::<Vec<_>>()).await;
+    hanging.wait_for(CAP).await;
+    storm.publish(&crowd("healthy", &sink, HEALTHY, HEALTHY)).await;
+    let settled = "notifications WHERE recipient_id LIKE 'healthy-%' AND state = 'DELIVERED'";
+    wait::until("all healthy ones", async || (storm.count(settled).await == HEALTHY).then_some(())).await;
+    assert_eq!(storm.count("attempts WHERE outcome <> 'DELIVERED'").await, 0, "none has timed out yet");
+    assert_eq!(hanging.received().len(), CAP);
+    drop(storm.pair.notify.take());
+    storm.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_channel_that_is_resumed_with_a_long_queue_leaves_places_to_whoever_waits_for_other_gates() {
+    const QUEUE: usize = 4_000;
+    const OTHERS: usize = 30;
+    let (sink, telegram_api) = (Sink::start().await, Sink::start().await);
+    telegram_api.otherwise(Reply::json(200, &json!({ "ok": true, "result": {} })));
+    let api = telegram_api.url("");
+    let rate = json!({ "sends": 20, "per_ms": 1000, "burst": 5 });
+    let policy = policy(&[("/limits/telegram/provider", rate), ("/in_flight_percent", json!(100))]);
+    let storm = Storm::prepare_with(Options::default(), &policy, 4, move |config| {
+        config.telegram_bot_token = Some("1:token".to_owned());
+        config.telegram_api_url = api.clone();
+    })
+    .await
+    .begin()
+    .await;
+    let pause = "INSERT INTO gates (gate, closed_until, open_time, reason)
+                 VALUES ('channel/webhook', '9999-12-31', '9999-12-31', 'PAUSED')";
+    storm.sql.batch_execute(pause).await.expect("a pause");
+    storm.publish(&crowd("paused", &sink, QUEUE, QUEUE)).await;
+    let parked = "deliveries WHERE parked_on = 'channel/webhook'";
+    wait::until("the queue to be parked", async || (storm.count(parked).await == QUEUE).then_some(())).await;
+    storm.publish(&(0..OTHERS).map(telegram).collect::<Vec<_>>()).await;
+    let resume = "UPDATE gates SET closed_until = to_timestamp(0), open_time = now(), reason = ''
+                   WHERE gate = 'channel/webhook'";
+    storm.sql.batch_execute(resume).await.expect("an end of the pause");
+    telegram_api.wait_for(OTHERS).await;
+    let left = storm.count(parked).await;
+    assert!(left > 0, "whoever waits for another gate waited for the whole queue");
+    storm.delivered(QUEUE + OTHERS).await;
     storm.finish().await;
 }

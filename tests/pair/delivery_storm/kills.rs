@@ -5,9 +5,10 @@ use std::{collections::BTreeSet, time::Duration};
 use p2phub_tests::{
     hold::Hold,
     postgres::Role,
-    sink::{Reply, Sink},
+    sink::{Received, Reply, Sink},
 };
 use rand::{RngExt, SeedableRng, rngs::StdRng};
+use serde_json::json;
 
 use super::{Storm, arrivals, assert_each_came_once, crowd, policy, scaled};
 use crate::model::seed;
@@ -50,6 +51,28 @@ async fn a_kill_in_the_middle_of_a_claim_sends_once() {
     storm.restart().await;
     storm.delivered(COUNT).await;
     assert_each_came_once(&[&sink], COUNT);
+    storm.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_killed_worker_held_comes_before_all_that_is_due() {
+    const WORKERS: u16 = 8;
+    const WAITING: usize = 2_000;
+    let sink = Sink::start().await;
+    sink.then((0..WORKERS).map(|_| Reply::hang()));
+    let mut storm = Storm::apart(&policy(&[("/in_flight_percent", json!(100))]), WORKERS).await;
+    storm.publish(&crowd("r", &sink, WAITING, WAITING)).await;
+    let held = sink.wait_for(WORKERS.into()).await;
+    storm.kill(None).await;
+    assert_eq!(storm.count("deliveries WHERE state = 'QUEUED'").await, WAITING - usize::from(WORKERS));
+    storm.restart().await;
+    let ids = |requests: &[Received]| -> BTreeSet<String> {
+        requests.iter().map(|request| request.headers["webhook-id"].clone()).collect()
+    };
+    let again = sink.wait_for(usize::from(WORKERS) * 2).await;
+    assert_eq!(ids(&again[WORKERS.into()..usize::from(WORKERS) * 2]), ids(&held), "before the backlog");
+    storm.delivered(WAITING).await;
+    storm.assert_repeats_are_on_record(&[&sink]).await;
     storm.finish().await;
 }
 
