@@ -1,6 +1,6 @@
 //! Configuration: environment variables (or flags), their defaults, and what is refused.
 
-use std::{fmt, fs, net::SocketAddr, path::PathBuf};
+use std::{convert::Infallible, fmt, fs, net::SocketAddr, path::PathBuf};
 
 use anyhow::Context;
 use clap::{Parser, builder::NonEmptyStringValueParser};
@@ -12,7 +12,7 @@ const POOL_SIZE: u16 = 16;
 const TELEGRAM_API_URL: &str = "https://api.telegram.org";
 const SMTP_FROM: &str = "P2PHub <no-reply@localhost>";
 /// Sends only wait for their servers: many at once, so that some that hang delay nobody else.
-const WORKERS: u16 = 64;
+const WORKERS: u16 = 128;
 
 /// Takes requests to notify someone over a gRPC stream, and gets each one to its recipient.
 #[derive(Clone, Parser)]
@@ -76,7 +76,7 @@ pub struct Config {
     pub smtp_from: String,
 
     /// A file of PEM certificates that the SMTP server's may be signed by, besides those that the system trusts
-    #[arg(long, env = "SMTP_CA_FILE", value_name = "SMTP_CA_FILE", hide_env = true)]
+    #[arg(long, env = "SMTP_CA_FILE", value_name = "SMTP_CA_FILE", hide_env = true, value_parser = path)]
     pub smtp_ca_file: Option<PathBuf>,
 
     /// Where one click on "unsubscribe" in an e-mail goes: an https URL, to which ?token=… is added; whatever serves it
@@ -93,8 +93,13 @@ pub struct Config {
     pub app_url: Option<String>,
 
     /// Retries, lanes, lifetimes and limits, as JSON like the built-in policy.json [default: that]
-    #[arg(long, env = "DELIVERY_POLICY_FILE", value_name = "DELIVERY_POLICY_FILE", hide_env = true)]
+    #[arg(long, env = "DELIVERY_POLICY_FILE", value_name = "DELIVERY_POLICY_FILE", hide_env = true, value_parser = path)]
     pub delivery_policy_file: Option<PathBuf>,
+}
+
+/// Any text, an empty one too: that counts as unset.
+fn path(text: &str) -> Result<PathBuf, Infallible> {
+    Ok(PathBuf::from(text))
 }
 
 impl Config {

@@ -81,7 +81,9 @@ pub async fn start(config: Config, shutdown: CancellationToken) -> anyhow::Resul
     let senders = Arc::new(Senders::build(&config)?);
     let templates = Arc::new(Templates::load(config.app_url.as_deref())?);
     let pool = database::pool(&database, "notify-svc")?;
-    database::migrate(&database, MIGRATIONS).await.context("the database can't be migrated")?;
+    database::migrate(&database, MIGRATIONS)
+        .await
+        .context("NOTIFY_MIGRATION_URL or NOTIFY_DATABASE_URL: the database can't be migrated")?;
     let key = signing_keys::key(&mut database::connect(&pool).await?, "unsubscribe").await?;
     let unsubscribe = UnsubscribeTokens::new(&key);
     // However many reads wait for the pool, what comes in and what goes out don't.

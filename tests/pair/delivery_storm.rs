@@ -55,6 +55,11 @@ fn policy(changes: &[(&str, Value)]) -> Value {
     policy
 }
 
+/// Any gate may take every worker.
+fn every_worker() -> Value {
+    json!({ "channel": 100, "provider": 100, "domain": 100, "recipient": 100 })
+}
+
 /// A notification over one webhook.
 fn to(recipient_id: &str, url: &str) -> NotificationRequest {
     NotificationRequest { contacts: vec![contact(url)], ..broadcast(recipient_id) }

@@ -7,8 +7,28 @@ use chrono::{DateTime, Utc};
 
 use crate::{
     gate::{Gate, GateKey},
-    policy::Policy,
+    policy::{InFlightMax, Policy},
 };
+
+/// What is in flight here behind one gate.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct InFlight {
+    /// How many sends.
+    pub sends: u32,
+    /// Whether one of them takes so long that whoever waits for their end should wait aside.
+    pub is_slow: bool,
+}
+
+/// What becomes of a delivery before its gates.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is sent.
+    Passes,
+    /// It waits aside until this gate opens.
+    Parked(GateKey),
+    /// It stays where it is: enough are in flight here for the moment.
+    Stays,
+}
 
 /// The gates of one turn, with what passes them.
 #[derive(Debug)]
@@ -16,9 +36,9 @@ pub struct Admission<'a> {
     now: DateTime<Utc>,
     policy: &'a Policy,
     gates: BTreeMap<String, Gate>,
-    /// Sends in flight here, by the gate of their domain or provider; and how many there may be.
-    in_flight: HashMap<String, u32>,
-    in_flight_max: u32,
+    /// Sends in flight here, by gate; and how many there may be.
+    in_flight: HashMap<String, InFlight>,
+    in_flight_max: InFlightMax,
     changed: BTreeMap<String, GateKey>,
 }
 
@@ -28,30 +48,37 @@ impl<'a> Admission<'a> {
         now: DateTime<Utc>,
         policy: &'a Policy,
         gates: BTreeMap<String, Gate>,
-        in_flight: HashMap<String, u32>,
-        in_flight_max: u32,
+        in_flight: HashMap<String, InFlight>,
+        in_flight_max: InFlightMax,
     ) -> Self {
         Self { now, policy, gates, in_flight, in_flight_max, changed: BTreeMap::new() }
     }
 
-    /// Lets a delivery through, or says which gate holds it.
-    pub fn admit(&mut self, keys: &[GateKey]) -> Result<(), GateKey> {
-        if let Some(held) = self.holding(keys, Self::room) {
-            return Err(held);
+    /// Lets a delivery through, or says what holds it.
+    pub fn admit(&mut self, keys: &[GateKey]) -> Verdict {
+        let holds = |gates: &Self, key: &GateKey| {
+            let is_slow = gates.in_flight.get(&key.name).is_some_and(|in_flight| in_flight.is_slow);
+            gates.room_anywhere(key) == 0 || (is_slow && gates.room(key) == 0)
+        };
+        if let Some(held) = self.holding(keys, holds) {
+            return Verdict::Parked(held);
+        }
+        if keys.iter().any(|key| self.room(key) == 0) {
+            return Verdict::Stays;
         }
         for key in keys {
             self.pass(key);
         }
-        Ok(())
+        Verdict::Passes
     }
 
     /// The gate that would hold a delivery whoever sent it, if one would; somebody waits for it from now on.
     pub fn hold(&mut self, keys: &[GateKey]) -> Option<GateKey> {
-        self.holding(keys, Self::room_anywhere)
+        self.holding(keys, |gates, key| gates.room_anywhere(key) == 0)
     }
 
-    fn holding(&mut self, keys: &[GateKey], room: impl Fn(&Self, &GateKey) -> u32) -> Option<GateKey> {
-        let held = keys.iter().filter(|key| room(self, key) == 0).max_by_key(|key| self.open_time(key))?;
+    fn holding(&mut self, keys: &[GateKey], holds: impl Fn(&Self, &GateKey) -> bool) -> Option<GateKey> {
+        let held = keys.iter().filter(|key| holds(self, key)).max_by_key(|key| self.open_time(key))?;
         let gate = self.gates.entry(held.name.clone()).or_default();
         if !gate.waiting {
             gate.waiting = true;
@@ -72,13 +99,11 @@ impl<'a> Admission<'a> {
     /// How many may pass a gate now, sent from here.
     pub fn room(&self, key: &GateKey) -> u32 {
         let by_gate = self.room_anywhere(key);
-        if !key.takes_workers() {
-            return by_gate;
-        }
         let is_failing = self.gates.get(&key.name).is_some_and(|gate| gate.failure_count > 0);
-        let most = if is_failing { few(self.in_flight_max) } else { self.in_flight_max };
+        let max = self.in_flight_max;
+        let most = if is_failing { max.before_failing(key.scope) } else { max.before(key.scope) };
         let in_flight = self.in_flight.get(&key.name).copied().unwrap_or_default();
-        by_gate.min(most.saturating_sub(in_flight))
+        by_gate.min(most.saturating_sub(in_flight.sends))
     }
 
     fn open_time(&self, key: &GateKey) -> DateTime<Utc> {
@@ -86,10 +111,8 @@ impl<'a> Admission<'a> {
     }
 
     fn pass(&mut self, key: &GateKey) {
-        if key.takes_workers() {
-            let count = self.in_flight.entry(key.name.clone()).or_default();
-            *count = count.saturating_add(1);
-        }
+        let in_flight = self.in_flight.entry(key.name.clone()).or_default();
+        in_flight.sends = in_flight.sends.saturating_add(1);
         let rate = self.policy.rate(key);
         let remembered = self.gates.contains_key(&key.name);
         if rate.is_none() && !remembered {
@@ -119,11 +142,6 @@ impl<'a> Admission<'a> {
     }
 }
 
-/// How many workers may wait for what has failed since it was last well, of those that may otherwise.
-pub fn few(in_flight_max: u32) -> u32 {
-    in_flight_max.div_ceil(4)
-}
-
 #[cfg(test)]
 mod tests {
     use chrono::TimeDelta;
@@ -142,19 +160,26 @@ mod tests {
     }
 
     fn admission(policy: &Policy, now: DateTime<Utc>, gates: BTreeMap<String, Gate>) -> Admission<'_> {
-        Admission::new(now, policy, gates, HashMap::new(), 4)
+        Admission::new(now, policy, gates, HashMap::new(), InFlightMax::same(4))
+    }
+
+    fn parked(verdict: Verdict) -> GateKey {
+        match verdict {
+            Verdict::Parked(key) => key,
+            other => panic!("{other:?}"),
+        }
     }
 
     fn roomy(policy: &Policy, now: DateTime<Utc>, gates: BTreeMap<String, Gate>) -> Admission<'_> {
-        Admission::new(now, policy, gates, HashMap::new(), 1000)
+        Admission::new(now, policy, gates, HashMap::new(), InFlightMax::same(1000))
     }
 
     #[test]
     fn nothing_is_remembered_where_there_is_no_limit() {
         let policy = Policy::builtin();
         let mut admission = admission(&policy, NOW, BTreeMap::new());
-        assert_eq!(admission.admit(&keys(Channel::Log, "", "")), Ok(()));
-        assert_eq!(admission.admit(&keys(Channel::Webhook, "http://a/b", "d")), Ok(()));
+        assert_eq!(admission.admit(&keys(Channel::Log, "", "")), Verdict::Passes);
+        assert_eq!(admission.admit(&keys(Channel::Webhook, "http://a/b", "d")), Verdict::Passes);
         assert_eq!(admission.changes().count(), 0);
     }
 
@@ -164,15 +189,15 @@ mod tests {
         let mut admission = roomy(&policy, NOW, BTreeMap::new());
         let slack = keys(Channel::Slack, "http://slack/x", "d");
         (0..9).for_each(|_| assert_eq!(admission.hold(&slack), None));
-        (0..5).for_each(|_| assert_eq!(admission.admit(&slack), Ok(())));
+        (0..5).for_each(|_| assert_eq!(admission.admit(&slack), Verdict::Passes));
         let held = admission.hold(&slack).expect("no room");
-        assert_eq!((held.name.as_str(), admission.admit(&slack)), ("recipient/slack/d", Err(held.clone())));
+        assert_eq!((held.name.as_str(), admission.admit(&slack)), ("recipient/slack/d", Verdict::Parked(held.clone())));
         assert!(admission.changes().all(|(_, gate, _)| gate.waiting));
         // That this instance has enough for a domain is no reason to put more aside.
         let slow = keys(Channel::Webhook, "http://slow:80/x", "d");
         let mut admission = self::admission(&policy, NOW, BTreeMap::new());
-        (0..4).for_each(|_| assert_eq!(admission.admit(&slow), Ok(())));
-        assert_eq!((admission.hold(&slow), admission.admit(&slow).is_err()), (None, true));
+        (0..4).for_each(|_| assert_eq!(admission.admit(&slow), Verdict::Passes));
+        assert_eq!((admission.hold(&slow), admission.admit(&slow)), (None, Verdict::Stays));
     }
 
     #[test]
@@ -181,11 +206,14 @@ mod tests {
         let mut admission = admission(&policy, NOW, BTreeMap::new());
         let slow = keys(Channel::Webhook, "http://slow:80/x", "d");
         for _ in 0..4 {
-            assert_eq!(admission.admit(&slow), Ok(()));
+            assert_eq!(admission.admit(&slow), Verdict::Passes);
         }
-        let held = admission.admit(&slow).expect_err("no room");
+        assert_eq!(admission.admit(&slow), Verdict::Stays, "they may end soon");
+        let slow_now = [("domain/webhook/slow:80".to_owned(), InFlight { sends: 4, is_slow: true })].into();
+        let mut admission = Admission::new(NOW, &policy, BTreeMap::new(), slow_now, InFlightMax::same(4));
+        let held = parked(admission.admit(&slow));
         assert_eq!(held.name, "domain/webhook/slow:80");
-        assert_eq!(admission.admit(&keys(Channel::Webhook, "http://fast/x", "e")), Ok(()), "the others pass");
+        assert_eq!(admission.admit(&keys(Channel::Webhook, "http://fast/x", "e")), Verdict::Passes, "the others pass");
         let (name, gate, open) = admission.changes().next().expect("a change");
         assert_eq!((name, gate.waiting, open), (held.name.as_str(), true, NOW));
     }
@@ -196,7 +224,7 @@ mod tests {
         let to = |number: i32| keys(Channel::Telegram, "1", &number.to_string());
         let passed = |gates| {
             let mut admission = admission(&policy, NOW, gates);
-            (0..9).filter(|number| admission.admit(&to(*number)).is_ok()).count()
+            (0..9).filter(|number| admission.admit(&to(*number)) == Verdict::Passes).count()
         };
         let mut failing = Gate::default();
         failing.heard(NOW, Health::Failing, "TIMEOUT", policy.breaker());
@@ -209,11 +237,11 @@ mod tests {
         let policy = Policy::builtin();
         let mut admission = roomy(&policy, NOW, BTreeMap::new());
         let one = keys(Channel::Telegram, "1", "one");
-        let passed = (0..20).filter(|_| admission.admit(&one).is_ok()).count();
+        let passed = (0..20).filter(|_| admission.admit(&one) == Verdict::Passes).count();
         assert_eq!(passed, 5, "the recipient's burst");
-        let others =
-            (0..40).filter(|number| admission.admit(&keys(Channel::Telegram, "x", &number.to_string())).is_ok());
-        assert_eq!(others.count(), 25, "the token's burst less those five");
+        let others = (0..40)
+            .filter(|number| admission.admit(&keys(Channel::Telegram, "x", &number.to_string())) == Verdict::Passes);
+        assert_eq!(others.count(), 5, "the token's burst less those five");
     }
 
     #[test]
@@ -221,16 +249,16 @@ mod tests {
         let policy = Policy::builtin();
         let paused = Gate { closed_until: at(1_000_000), ..Gate::default() };
         let mut admission_paused = admission(&policy, NOW, [("channel/log".to_owned(), paused)].into());
-        let held = admission_paused.admit(&keys(Channel::Log, "", "")).expect_err("paused");
+        let held = parked(admission_paused.admit(&keys(Channel::Log, "", "")));
         assert_eq!(held.name, "channel/log");
 
         let mut tripped = Gate::default();
         tripped.heard(NOW, Health::Refusing, "TELEGRAM_TOKEN_REFUSED", policy.breaker());
         let gates = || [("provider/telegram".to_owned(), tripped.clone())].into();
         let to = |number: i32| keys(Channel::Telegram, "1", &number.to_string());
-        assert!(admission(&policy, at(4_999), gates()).admit(&to(1)).is_err());
+        assert!(admission(&policy, at(4_999), gates()).admit(&to(1)) != Verdict::Passes);
         let mut later = admission(&policy, at(5_000), gates());
-        assert_eq!((later.admit(&to(1)).is_ok(), later.admit(&to(2)).is_ok()), (true, false));
+        assert_eq!((later.admit(&to(1)) == Verdict::Passes, later.admit(&to(2)) == Verdict::Passes), (true, false));
     }
 
     proptest! {
@@ -243,7 +271,7 @@ mod tests {
             for gap in gaps {
                 now += gap;
                 let mut admission = roomy(&policy, at(now), gates);
-                if admission.admit(&to).is_ok() {
+                if admission.admit(&to) == Verdict::Passes {
                     sent.push(now);
                 }
                 gates = admission.gates;
@@ -261,15 +289,15 @@ mod tests {
             let policy = Policy::builtin();
             let to = keys(Channel::Telegram, "1", "one");
             let mut first = roomy(&policy, NOW, BTreeMap::new());
-            let passed = (0..used).filter(|_| first.admit(&to).is_ok()).count();
+            let passed = (0..used).filter(|_| first.admit(&to) == Verdict::Passes).count();
             prop_assert_eq!(passed, used.min(5));
             let recipient = to.last().expect("a key");
             let open = first.open_time(recipient);
             let mut then = roomy(&policy, open.max(NOW), first.gates.clone());
-            prop_assert!(then.admit(&to).is_ok());
+            prop_assert!(then.admit(&to) == Verdict::Passes);
             if used >= 5 {
                 let mut before = roomy(&policy, open - TimeDelta::milliseconds(1), first.gates);
-                prop_assert!(before.admit(&to).is_err());
+                prop_assert!(before.admit(&to) != Verdict::Passes);
             }
         }
     }

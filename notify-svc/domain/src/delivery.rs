@@ -31,8 +31,6 @@ pub const KIND_UNKNOWN: &str = "KIND_UNKNOWN";
 const OFF_GRACE: TimeDelta = TimeDelta::minutes(2);
 /// How long until somebody else has surely had a look at it.
 const OFF_PAUSE: TimeDelta = TimeDelta::seconds(2);
-/// A wrong set-up is looked at by people: no hurry.
-const CONFIGURATION_FLOOR: Duration = Duration::from_secs(60);
 
 /// How an attempt ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -114,9 +112,7 @@ pub struct Standing<'a> {
     pub channel: Option<Channel>,
     /// The contact's place in the recipient's order.
     pub place: i32,
-    /// Attempts over this channel, the running one included.
-    pub attempts: u32,
-    /// Those of them that count, the running one included.
+    /// Attempts over this channel that count, the running one included.
     pub tries_used: u32,
     /// Whether anything was ever sent to the recipient on any channel.
     pub attempted: bool,
@@ -187,7 +183,6 @@ pub fn before_try(now: DateTime<Utc>, standing: &Standing<'_>, marked: Option<&s
     if standing.mutes(channel) {
         return Some(match standing.next() {
             Some(choice) => Step::PassOver(MUTED, choice),
-            None if standing.attempted => Step::Dead(Cow::Borrowed(MUTED)),
             None => Step::Suppressed(MUTED),
         });
     }
@@ -212,10 +207,8 @@ pub fn after_try(now: DateTime<Utc>, outcome: &Outcome, standing: &Standing<'_>,
         OutcomeClass::Transient | OutcomeClass::Ambiguous => {
             standing.retry.next(now, standing.tries_used, outcome.retry_after, jitter)
         }
-        OutcomeClass::Configuration => {
-            let floor = outcome.retry_after.unwrap_or_default().max(CONFIGURATION_FLOOR);
-            Some(standing.retry.after(now, standing.attempts, Some(floor), jitter))
-        }
+        // Its gate is closed now, and lets it through as one of the probes.
+        OutcomeClass::Configuration => Some(standing.retry.after(now, 1, outcome.retry_after, jitter)),
     };
     match next {
         // Not later than its expiry, so that it is settled as expired in time.

@@ -23,7 +23,6 @@ fn standing(place: i32, tries_used: u32) -> Standing<'static> {
         kind: Some(Kind::LevelUp),
         channel: Some(if place == 1 { Channel::Telegram } else { Channel::Webhook }),
         place,
-        attempts: tries_used,
         tries_used,
         attempted: true,
         contacts: &CONTACTS,
@@ -61,8 +60,10 @@ fn transient_and_ambiguous_are_tried_again() {
 }
 
 #[test]
-fn configuration_is_tried_again_without_hurry() {
-    assert_eq!(after(OutcomeClass::Configuration, 1, 1), Step::Retry(NOW + TimeDelta::seconds(60)));
+fn what_our_set_up_failed_at_waits_for_its_gate() {
+    for tries_used in [1, 8] {
+        assert_eq!(after(OutcomeClass::Configuration, 1, tries_used), Step::Retry(NOW + TimeDelta::seconds(1)));
+    }
 }
 
 #[test]

@@ -213,12 +213,6 @@ impl GateKey {
         Self { scope: Scope::Channel, channel, name: format!("channel/{}", channel.as_str()) }
     }
 
-    /// Whether only a part of an instance's workers may wait in front of it at once: what is slow or hangs must leave some to
-    /// the others.
-    pub fn takes_workers(&self) -> bool {
-        matches!(self.scope, Scope::Provider | Scope::Domain)
-    }
-
     /// A gate by its stored name; `None` if there is no such.
     pub fn parse(name: &str) -> Option<Self> {
         let mut parts = name.splitn(3, '/');

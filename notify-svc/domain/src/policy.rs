@@ -12,7 +12,7 @@ use crate::{
     lane::{LANES, Lane},
     retry::RetryPolicy,
 };
-use written::{Weights, Written};
+use written::{Percents, Weights, Written};
 
 /// The policy that holds unless another is given.
 const BUILTIN: &str = include_str!("policy.json");
@@ -33,6 +33,38 @@ pub struct Terms {
     pub lifetime: TimeDelta,
     /// Which queue it stands in.
     pub lane: Lane,
+}
+
+/// How many of an instance's workers may wait in front of one gate at once: what hangs leaves the rest to the others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InFlightMax {
+    channel: u32,
+    provider: u32,
+    domain: u32,
+    recipient: u32,
+}
+
+impl InFlightMax {
+    /// The same for every gate.
+    #[cfg(test)]
+    pub(crate) fn same(most: u32) -> Self {
+        Self { channel: most, provider: most, domain: most, recipient: most }
+    }
+
+    /// Before a gate of this scope.
+    pub fn before(&self, scope: Scope) -> u32 {
+        match scope {
+            Scope::Channel => self.channel,
+            Scope::Provider => self.provider,
+            Scope::Domain => self.domain,
+            Scope::Recipient => self.recipient,
+        }
+    }
+
+    /// Before one that has failed since it was last well.
+    pub fn before_failing(&self, scope: Scope) -> u32 {
+        self.before(scope).div_ceil(4)
+    }
 }
 
 /// Why a policy makes no sense.
@@ -109,9 +141,16 @@ impl Policy {
         [urgent, normal, bulk]
     }
 
-    /// How many of an instance's workers may wait for one domain or provider at once.
-    pub fn in_flight_max(&self, workers: u32) -> u32 {
-        workers.saturating_mul(self.written.in_flight_percent).div_ceil(100).max(1)
+    /// How many of an instance's workers may wait in front of one gate at once.
+    pub fn in_flight_max(&self, workers: u32) -> InFlightMax {
+        let part = |percent| workers.saturating_mul(percent).div_ceil(100).max(1);
+        let Percents { channel, provider, domain, recipient } = self.written.in_flight_percent;
+        InFlightMax {
+            channel: part(channel),
+            provider: part(provider),
+            domain: part(domain),
+            recipient: part(recipient),
+        }
     }
 
     /// How long a marked address is left alone before it is tried again.
@@ -142,7 +181,10 @@ mod tests {
         assert_eq!(policy.terms(Some(Kind::OperatorBroadcast)).lane, Lane::Bulk);
         assert_eq!(policy.terms(Some(Kind::ProExpiring1Day)).lifetime, TimeDelta::days(1));
         assert_eq!(policy.terms(None).lifetime, TimeDelta::days(7));
-        assert_eq!([1, 5, 64].map(|workers| policy.in_flight_max(workers)), [1, 2, 16]);
+        let before = |workers, scope| policy.in_flight_max(workers).before(scope);
+        assert_eq!([1, 5, 64, 128].map(|workers| before(workers, Scope::Domain)), [1, 2, 16, 32]);
+        assert_eq!([1, 5, 64, 128].map(|workers| before(workers, Scope::Recipient)), [1, 1, 2, 4]);
+        assert_eq!([1, 5, 64, 128].map(|workers| before(workers, Scope::Channel)), [1, 3, 39, 77]);
     }
 
     #[test]
@@ -160,7 +202,7 @@ mod tests {
         for (from, to, place) in [
             (r#""tries_max": 8"#, r#""tries_max": 0"#, "retry.tries_max"),
             (r#""delay_max_ms": 3600000"#, r#""delay_max_ms": 1"#, "retry.delay_max_ms"),
-            (r#""sends": 30"#, r#""sends": 0"#, "limits.telegram.provider.sends"),
+            (r#""sends": 20"#, r#""sends": 0"#, "limits.telegram.provider.sends"),
             (r#""bulk": 1"#, r#""bulk": 0"#, "lane_weights.bulk"),
             (r#""PAYOUT_STATE""#, r#""PAYOUT""#, "PAYOUT"),
             (r#""slack""#, r#""pigeon""#, "pigeon"),

@@ -78,7 +78,8 @@ impl Sender for TelegramSender {
 }
 
 fn body(message: &Message, marked_up: bool, button: Option<&Button>) -> Value {
-    let mut body = json!({ "chat_id": message.address });
+    // A name that looks like a link must not bring a page along.
+    let mut body = json!({ "chat_id": message.address, "link_preview_options": { "is_disabled": true } });
     if marked_up {
         body["text"] = json!(text(&message.rendered));
         body["parse_mode"] = json!("HTML");

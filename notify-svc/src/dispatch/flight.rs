@@ -7,8 +7,8 @@ use std::{
 };
 
 use notify_domain::{
+    admission::InFlight,
     delivery::{Outcome, STOPPED},
-    gate::GateKey,
     state::OutcomeClass,
 };
 use tokio::{
@@ -21,6 +21,8 @@ use crate::store::due::{Due, Finished, Held};
 
 /// How old a lease gets before it is renewed.
 pub(super) const RENEW_AFTER: Duration = Duration::from_secs(5);
+/// How long a send takes until whoever waits for its end is put aside: most have ended long before.
+const SLOW_AFTER: Duration = Duration::from_millis(250);
 /// How an attempt ended whose task was lost.
 const TASK_LOST: &str = "TASK_LOST";
 
@@ -33,8 +35,9 @@ pub(super) struct Flight {
 
 struct Send {
     delivery: Due,
-    /// The gates of the domain and the provider that it goes to.
+    /// The gates that it has passed.
     gates: Vec<String>,
+    begun: Instant,
     leased: Instant,
     task: AbortHandle,
 }
@@ -48,22 +51,26 @@ impl Flight {
         self.sends.len()
     }
 
-    /// How many go to each domain and provider.
-    pub(super) fn by_gate(&self) -> HashMap<String, u32> {
-        let mut counts = HashMap::new();
-        for gate in self.sends.values().flat_map(|send| &send.gates) {
-            *counts.entry(gate.clone()).or_default() += 1;
+    /// How many have passed each gate.
+    pub(super) fn by_gate(&self) -> HashMap<String, InFlight> {
+        let mut by_gate: HashMap<String, InFlight> = HashMap::new();
+        for send in self.sends.values() {
+            for gate in &send.gates {
+                let in_flight = by_gate.entry(gate.clone()).or_default();
+                in_flight.sends += 1;
+                in_flight.is_slow |= send.begun.elapsed() >= SLOW_AFTER;
+            }
         }
-        counts
+        by_gate
     }
 
     /// Begins a send.
     pub(super) fn launch(&mut self, due: Due) {
         let attempts = Arc::clone(&self.attempts);
         let delivery = due.clone();
-        let gates = due.gates().into_iter().filter(GateKey::takes_workers).map(|key| key.name).collect();
+        let gates = due.gates().into_iter().map(|key| key.name).collect();
         let task = self.tasks.spawn(async move { attempts.make(due).await });
-        self.sends.insert(task.id(), Send { delivery, gates, leased: Instant::now(), task });
+        self.sends.insert(task.id(), Send { delivery, gates, begun: Instant::now(), leased: Instant::now(), task });
     }
 
     /// What has been in flight for so long that its lease should be renewed.

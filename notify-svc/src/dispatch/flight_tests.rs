@@ -91,7 +91,7 @@ async fn a_panic_in_a_channel_costs_that_attempt_only() {
     let mut flight = flight();
     let recipients = ["panics at once", "one", "panics later", "two"];
     recipients.iter().for_each(|recipient_id| flight.launch(due(recipient_id)));
-    assert_eq!(flight.by_gate().get("domain/webhook/somewhere"), Some(&4));
+    assert_eq!(flight.by_gate()["domain/webhook/somewhere"].sends, 4);
     let ended = all(&mut flight).await;
     let ended: Vec<_> = ended.iter().map(|(who, class, why)| (who.as_str(), *class, why.as_str())).collect();
     let panicked = |who| (who, "AMBIGUOUS", "CHANNEL_PANICKED");

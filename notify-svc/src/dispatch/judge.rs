@@ -45,7 +45,6 @@ impl Judge {
             kind,
             channel: Channel::parse(&due.channel),
             place: due.contact_place,
-            attempts: u32::try_from(due.attempt_count).unwrap_or_default(),
             tries_used: u32::try_from(due.tries_used).unwrap_or_default(),
             attempted,
             contacts: &contacts,

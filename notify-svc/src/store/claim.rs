@@ -9,8 +9,9 @@ use diesel::{
 };
 use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl};
 use notify_domain::{
+    admission::Verdict,
     delivery::{LEASE_LOST, Outcome, Step},
-    gate::{Gate, GateKey},
+    gate::{Gate, GateKey, Scope},
     state::{DeliveryState, OutcomeClass},
 };
 use service::database::Connection;
@@ -116,8 +117,9 @@ async fn admit(
                 None => claim.left += 1,
             },
             None => match admission.admit(&keys) {
-                Ok(()) => claim.leased.push(delivery),
-                Err(gate) => claim.parked.push((delivery, gate)),
+                Verdict::Passes => claim.leased.push(delivery),
+                Verdict::Parked(gate) => claim.parked.push((delivery, gate)),
+                Verdict::Stays => claim.left += 1,
             },
         }
     }
@@ -132,18 +134,14 @@ async fn admit(
     Ok(claim)
 }
 
-/// Domains and providers for which there are more deliveries than workers may take: some will be parked on them.
+/// Gates before which there are more deliveries than workers may wait, and those take their time: some will be parked.
 fn crowded<'a>(terms: Terms<'_>, keys: impl Iterator<Item = &'a GateKey>) -> BTreeSet<&'a str> {
-    let mut sends: BTreeMap<&str, u32> = BTreeMap::new();
-    for key in keys.filter(|key| key.takes_workers()) {
-        let in_flight = || terms.in_flight.get(&key.name).copied().unwrap_or_default();
-        *sends.entry(&key.name).or_insert_with(in_flight) += 1;
+    let in_flight = |name: &str| terms.in_flight.get(name).copied().unwrap_or_default();
+    let mut sends: BTreeMap<&str, (u32, Scope)> = BTreeMap::new();
+    for key in keys.filter(|key| in_flight(&key.name).is_slow) {
+        sends.entry(&key.name).or_insert_with(|| (in_flight(&key.name).sends, key.scope)).0 += 1;
     }
-    let fill_up = |name: &str| {
-        let room = terms.in_flight_max.saturating_sub(terms.in_flight.get(name).copied().unwrap_or_default());
-        room < terms.limit
-    };
-    let crowded = sends.into_iter().filter(|(name, count)| *count > terms.in_flight_max && fill_up(name));
+    let crowded = sends.into_iter().filter(|(_, (count, scope))| *count > terms.in_flight_max.before(*scope));
     crowded.map(|(name, _)| name).collect()
 }
 

@@ -13,10 +13,10 @@ use diesel::{
 };
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use notify_domain::{
-    admission::{Admission, few},
-    gate::{Gate, GateKey},
+    admission::{Admission, InFlight},
+    gate::{Gate, GateKey, Scope},
     lane::{LANES, Lane, share},
-    policy::Policy,
+    policy::{InFlightMax, Policy},
 };
 
 use super::due::Due;
@@ -34,9 +34,9 @@ pub(crate) struct Terms<'a> {
     pub(crate) look: u32,
     pub(crate) lease: Duration,
     pub(crate) policy: &'a Policy,
-    /// Sends in flight here by the gate of their domain or provider, and how many there may be.
-    pub(crate) in_flight: &'a HashMap<String, u32>,
-    pub(crate) in_flight_max: u32,
+    /// Sends in flight here by gate, and how many there may be.
+    pub(crate) in_flight: &'a HashMap<String, InFlight>,
+    pub(crate) in_flight_max: InFlightMax,
     /// Decides between lanes where their shares split a place.
     pub(crate) random: u32,
 }
@@ -44,16 +44,20 @@ pub(crate) struct Terms<'a> {
 impl<'a> Terms<'a> {
     /// Gates that let nothing more through here, whatever they let through elsewhere.
     pub(crate) fn full(&self) -> Vec<&str> {
-        self.with_at_least(self.in_flight_max)
+        self.with_at_least(InFlightMax::before)
     }
 
     /// Gates that may let nothing more through here until one of their sends has ended, which is soon noticed.
     pub(crate) fn busy(&self) -> Vec<&str> {
-        self.with_at_least(few(self.in_flight_max))
+        self.with_at_least(InFlightMax::before_failing)
     }
 
-    fn with_at_least(&self, sends: u32) -> Vec<&str> {
-        self.in_flight.iter().filter(|(_, count)| **count >= sends).map(|(name, _)| name.as_str()).collect()
+    fn with_at_least(&self, sends: fn(&InFlightMax, Scope) -> u32) -> Vec<&str> {
+        let is_there = |name: &str, count: u32| {
+            GateKey::parse(name).is_some_and(|key| count >= sends(&self.in_flight_max, key.scope))
+        };
+        let there = self.in_flight.iter().filter(|(name, in_flight)| is_there(name, in_flight.sends));
+        there.map(|(name, _)| name.as_str()).collect()
     }
 
     /// The gates of a turn.

@@ -11,7 +11,7 @@ use p2phub_proto::notify::v1::{NotificationRequest, RecipientContact};
 use p2phub_tests::pair::Options;
 use serde_json::json;
 
-use super::{Storm, assert_each_came_once, crowd, policy, to};
+use super::{Storm, assert_each_came_once, crowd, every_worker, policy, to};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_hangs_takes_a_quarter_of_the_workers_and_nothing_from_the_others() {
@@ -22,8 +22,7 @@ async fn a_server_that_hangs_takes_a_quarter_of_the_workers_and_nothing_from_the
     let (hanging, sinks) = (Sink::start().await, [Sink::start().await, Sink::start().await, Sink::start().await]);
     hanging.otherwise(Reply::hang());
     let mut storm = Storm::apart(&policy(&[]), WORKERS).await;
-    let url = hanging.url("/");
-    storm.publish(&(0..WAITING).map(|_| to("slow", &url)).collect::<Vec<_>>()).await;
+    storm.publish(&crowd("slow", &hanging, WAITING, WAITING)).await;
     let begin = Instant::now();
     hanging.wait_for(CAP).await;
     for (number, sink) in sinks.iter().enumerate() {
@@ -38,7 +37,24 @@ async fn a_server_that_hangs_takes_a_quarter_of_the_workers_and_nothing_from_the
     assert_eq!(hanging.received().len(), CAP, "a quarter of the workers at most");
     // The rest is out of the way.
     let parked = "deliveries WHERE parked_on LIKE 'domain/webhook/%'";
-    assert_eq!(storm.count(parked).await, WAITING - CAP);
+    wait::until("the rest to be parked", async || (storm.count(parked).await == WAITING - CAP).then_some(())).await;
+    storm.pair.kill_notify();
+    storm.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_recipient_that_hangs_leaves_its_host_to_the_others_there() {
+    const HEALTHY: usize = 100;
+    let sink = Sink::start().await;
+    sink.then_with("/hangs", (0..300).map(|_| Reply::hang()));
+    let mut storm = Storm::apart(&policy(&[]), 64).await;
+    let url = sink.url("/hangs");
+    storm.publish(&(0..300).map(|_| to("hangs", &url)).collect::<Vec<_>>()).await;
+    sink.wait_for(2).await;
+    storm.publish(&crowd("healthy", &sink, HEALTHY, HEALTHY)).await;
+    let settled = "notifications WHERE recipient_id LIKE 'healthy-%' AND state = 'DELIVERED'";
+    wait::until("all healthy ones", async || (storm.count(settled).await == HEALTHY).then_some(())).await;
+    assert_eq!(storm.count("attempts WHERE outcome <> 'DELIVERED'").await, 0, "none has timed out yet");
     storm.pair.kill_notify();
     storm.finish().await;
 }
@@ -81,7 +97,7 @@ async fn a_channel_that_is_resumed_with_a_long_queue_leaves_places_to_whoever_wa
     telegram_api.otherwise(Reply::json(200, &json!({ "ok": true, "result": {} })));
     let api = telegram_api.url("");
     let rate = json!({ "sends": 20, "per_ms": 1000, "burst": 5 });
-    let policy = policy(&[("/limits/telegram/provider", rate), ("/in_flight_percent", json!(100))]);
+    let policy = policy(&[("/limits/telegram/provider", rate), ("/in_flight_percent", every_worker())]);
     let storm = Storm::prepare_with(Options::default(), &policy, 4, move |config| {
         config.telegram_bot_token = Some("1:token".to_owned());
         config.telegram_api_url = api.clone();

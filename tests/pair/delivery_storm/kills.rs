@@ -8,9 +8,8 @@ use p2phub_tests::{
     sink::{Received, Reply, Sink},
 };
 use rand::{RngExt, SeedableRng, rngs::StdRng};
-use serde_json::json;
 
-use super::{Storm, arrivals, assert_each_came_once, crowd, policy, scaled};
+use super::{Storm, arrivals, assert_each_came_once, crowd, every_worker, policy, scaled};
 use crate::model::seed;
 
 const COUNT: usize = 10;
@@ -60,7 +59,7 @@ async fn what_a_killed_worker_held_comes_before_all_that_is_due() {
     const WAITING: usize = 2_000;
     let sink = Sink::start().await;
     sink.then((0..WORKERS).map(|_| Reply::hang()));
-    let mut storm = Storm::apart(&policy(&[("/in_flight_percent", json!(100))]), WORKERS).await;
+    let mut storm = Storm::apart(&policy(&[("/in_flight_percent", every_worker())]), WORKERS).await;
     storm.publish(&crowd("r", &sink, WAITING, WAITING)).await;
     let held = sink.wait_for(WORKERS.into()).await;
     storm.kill(None).await;

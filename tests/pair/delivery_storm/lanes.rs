@@ -5,9 +5,8 @@ use std::time::{Duration, Instant};
 use chrono::{TimeDelta, Utc};
 use p2phub_proto::notify::v1::NotificationRequest;
 use p2phub_tests::{sink::Sink, wait};
-use serde_json::json;
 
-use super::{Storm, crowd, limits::Rate, policy, to, urgent};
+use super::{Storm, crowd, every_worker, limits::Rate, policy, to, urgent};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_recipient_far_over_its_limit_holds_nobody_up() {
@@ -17,7 +16,7 @@ async fn a_recipient_far_over_its_limit_holds_nobody_up() {
     const BOUND: Duration = Duration::from_secs(10);
     let rate = Rate { sends: 5, per_ms: 1000, burst: 5 };
     let sink = Sink::start().await;
-    let policy = policy(&[("/limits/webhook/recipient", rate.json()), ("/in_flight_percent", json!(100))]);
+    let policy = policy(&[("/limits/webhook/recipient", rate.json()), ("/in_flight_percent", every_worker())]);
     let storm = Storm::within(&policy, 8).await;
     let flooded = sink.url("/flooded");
     storm.publish(&(0..FLOOD).map(|_| to("flooded", &flooded)).collect::<Vec<_>>()).await;
@@ -41,7 +40,7 @@ async fn bulk_gets_its_share_of_a_limit_beside_a_flood_of_urgent_ones() {
     const URGENT: usize = 900;
     const BULK: usize = 200;
     let rate = Rate { sends: 100, per_ms: 1000, burst: 10 };
-    let policy = policy(&[("/limits/webhook/domain", rate.json()), ("/in_flight_percent", json!(100))]);
+    let policy = policy(&[("/limits/webhook/domain", rate.json()), ("/in_flight_percent", every_worker())]);
     let sink = Sink::start().await;
     let storm = Storm::within(&policy, 16).await;
     let requests: Vec<_> = (0..URGENT).map(|number| urgent(&format!("u-{number}"), &sink.url("/urgent"))).collect();
@@ -64,7 +63,7 @@ async fn bulk_gets_its_share_of_the_workers_beside_a_flood_of_urgent_ones() {
     const URGENT: usize = 1_500;
     const BULK: usize = 150;
     let sink = Sink::start().await;
-    let storm = Storm::within(&policy(&[("/in_flight_percent", json!(100))]), 4).await;
+    let storm = Storm::within(&policy(&[("/in_flight_percent", every_worker())]), 4).await;
     let requests: Vec<_> = (0..URGENT).map(|number| urgent(&format!("u-{number}"), &sink.url("/urgent"))).collect();
     let bulk: Vec<_> = (0..BULK).map(|number| to(&format!("b-{number}"), &sink.url("/bulk"))).collect();
     let (first, rest) = requests.split_at(500);

@@ -9,7 +9,7 @@ use futures_util::future::join_all;
 use p2phub_tests::{pair::Options, ports, sink::Sink};
 use serde_json::json;
 
-use super::{Storm, assert_each_came_once, crowd, policy};
+use super::{Storm, assert_each_came_once, crowd, every_worker, policy};
 use crate::PAIR_PROCESS;
 
 /// The time between claim and arrival differs from send to send; on a busy machine by as much.
@@ -98,7 +98,7 @@ async fn twenty_workers_in_four_processes_lose_nothing_double_nothing_and_keep_e
     const EACH: usize = 40;
     let count = EACH * RECIPIENTS;
     let rate = Rate { sends: 20, per_ms: 1000, burst: 10 };
-    let policy = policy(&[("/limits/webhook/recipient", rate.json()), ("/in_flight_percent", json!(100))]);
+    let policy = policy(&[("/limits/webhook/recipient", rate.json()), ("/in_flight_percent", every_worker())]);
     let sink = Sink::start().await;
     let (storm, others) = Storm::four(&policy, 5).await;
     let begin = Instant::now();
@@ -124,7 +124,7 @@ async fn a_domains_limit_is_kept_by_four_processes_beside_the_recipients() {
     let policy = policy(&[
         ("/limits/webhook/domain", domain.json()),
         ("/limits/webhook/recipient", recipient.json()),
-        ("/in_flight_percent", json!(100)),
+        ("/in_flight_percent", every_worker()),
     ]);
     let sink = Sink::start().await;
     let (storm, others) = Storm::four(&policy, 5).await;
@@ -142,7 +142,7 @@ async fn a_domains_limit_is_kept_by_four_processes_beside_the_recipients() {
 async fn limits_survive_those_who_keep_them() {
     const COUNT: usize = 240;
     let domain = Rate { sends: 40, per_ms: 1000, burst: 60 };
-    let policy = policy(&[("/limits/webhook/domain", domain.json()), ("/in_flight_percent", json!(100))]);
+    let policy = policy(&[("/limits/webhook/domain", domain.json()), ("/in_flight_percent", every_worker())]);
     let sink = Sink::start().await;
     let mut storm = Storm::apart(&policy, 16).await;
     let other = storm.pair.another_notify(ports::free()).await;

@@ -23,7 +23,7 @@ pub(super) struct Written {
     pub(super) lane_weights: Weights,
     kinds: BTreeMap<String, WrittenKind>,
     pub(super) limits: BTreeMap<String, Limits>,
-    pub(super) in_flight_percent: u32,
+    pub(super) in_flight_percent: Percents,
     pub(super) breaker: Breaker,
     pub(super) address_mark_days: u32,
     pub(super) retention_days: u32,
@@ -67,6 +67,16 @@ pub(super) struct Weights {
     pub(super) bulk: u32,
 }
 
+/// Of an instance's workers, how many may wait for one channel, one provider, one domain, one recipient.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Percents {
+    pub(super) channel: u32,
+    pub(super) provider: u32,
+    pub(super) domain: u32,
+    pub(super) recipient: u32,
+}
+
 /// A channel's limits; what is left out is unlimited.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -105,7 +115,12 @@ impl Written {
             }
             limits.check(name)?;
         }
-        within("in_flight_percent", self.in_flight_percent, (1, 100))?;
+        let Percents { channel, provider, domain, recipient } = self.in_flight_percent;
+        for (scope, percent) in
+            [("channel", channel), ("provider", provider), ("domain", domain), ("recipient", recipient)]
+        {
+            within(&format!("in_flight_percent.{scope}"), percent, (1, 100))?;
+        }
         within("breaker.failures", self.breaker.failures, (1, 1_000_000))?;
         within("breaker.failing_ms", self.breaker.failing_ms, (0, DAY_MS))?;
         within("breaker.pause_ms", self.breaker.pause_ms, (100, DAY_MS))?;

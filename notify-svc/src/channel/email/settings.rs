@@ -80,6 +80,10 @@ pub(super) fn server(config: &Config) -> anyhow::Result<Option<Server>> {
         Encryption::None => Tls::None,
     };
     let credentials = credentials(&url)?;
+    ensure!(
+        credentials.is_none() || encryption != Encryption::None || is_loopback(&host),
+        "SMTP_URL: with tls=none the password would cross the network in clear"
+    );
     Ok(Some(Server { host, port, tls, hello: ClientId::default(), credentials }))
 }
 
