@@ -114,7 +114,8 @@ impl NotificationService for NotificationApi {
         &self,
         request: Request<wire::UnsubscribeRequest>,
     ) -> Result<Response<wire::UnsubscribeResponse>, Status> {
-        answer(self.redeem(request).await)
+        let check = |message: &_| preferences::Unsubscribe::check(message, &self.unsubscribe);
+        self.once(request, |message| &mut message.request_id, check).await
     }
 
     async fn render_preview(

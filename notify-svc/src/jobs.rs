@@ -2,12 +2,11 @@
 
 use std::{sync::Arc, time::Duration};
 
-use notify_domain::channel::Channels;
 use service::database::{self, Pool};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use crate::store::{StoreError, in_time, jobs, redrive};
+use crate::store::{StoreError, in_time, inbox::Rules, jobs, redrive};
 
 /// How often the table is looked at when nobody told of a new job.
 const POLL_INTERVAL: Duration = Duration::from_millis(500);
@@ -17,7 +16,8 @@ const PUT_OFF: Duration = Duration::from_secs(60);
 /// Takes the steps of jobs.
 pub(crate) struct Jobs {
     pub(crate) pool: Pool,
-    pub(crate) channels: Channels,
+    /// The same that hold for what comes in.
+    pub(crate) rules: Rules,
     /// Told when this process has made a job.
     pub(crate) created: Arc<Notify>,
     /// The dispatcher's: told when something was queued.
@@ -51,7 +51,7 @@ impl Jobs {
     /// Takes a step, if one is due, and says how long there is nothing else to do.
     async fn turn(&self) -> Result<Duration, StoreError> {
         let mut connection = database::connect(&self.pool).await?;
-        match redrive::step(&mut connection, &self.channels).await {
+        match redrive::step(&mut connection, &self.rules).await {
             Ok(Some(taken)) => {
                 if taken.queued > 0 {
                     self.queued.notify_one();

@@ -93,7 +93,7 @@ pub async fn start(config: Config, shutdown: CancellationToken) -> anyhow::Resul
     let stop = shutdown.child_token();
     let queued = Arc::new(Notify::new());
     let rules = Rules { channels: senders.channels(), policy: Arc::clone(&policy) };
-    let ingest = ingest::IngestService::new(writers.clone(), rules, Arc::clone(&queued), stop.clone());
+    let ingest = ingest::IngestService::new(writers.clone(), rules.clone(), Arc::clone(&queued), stop.clone());
     tokio::spawn(retention::run(pool.clone(), policy.retention(), stop.clone()));
     let (feed, listener) = Listener::new(database, Arc::clone(&queued));
     let api = NotificationApi {
@@ -104,12 +104,8 @@ pub async fn start(config: Config, shutdown: CancellationToken) -> anyhow::Resul
         feed,
         job_created: Arc::default(),
     };
-    let jobs = Jobs {
-        pool: writers.clone(),
-        channels: senders.channels(),
-        created: Arc::clone(&api.job_created),
-        queued: Arc::clone(&queued),
-    };
+    let jobs =
+        Jobs { pool: writers.clone(), rules, created: Arc::clone(&api.job_created), queued: Arc::clone(&queued) };
     let server = serve(&config, ingest, api, stop.clone()).await?;
     let dispatcher = Dispatcher {
         pool: writers,

@@ -72,7 +72,9 @@ impl Mutation for ResetAddress {
         match marks::reset(connection, self.channel, &self.address).await? {
             Some(row) => {
                 let detail = format!("{}: {}", row.reason, self.reason);
-                Ok(Done { answer: wire::ResetAddressResponse { address: Some(address(row)) }, subject_id, detail })
+                // The first answer is kept for ever, as the audit record is.
+                let known = wire::Address { address: String::new(), moved_to: String::new(), ..address(row) };
+                Ok(Done { answer: wire::ResetAddressResponse { address: Some(known) }, subject_id, detail })
             }
             None => Err(Undone::Refused { failure: unknown(), subject_id, detail: self.reason.clone() }),
         }

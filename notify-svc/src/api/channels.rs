@@ -8,14 +8,11 @@ use service::{call::CallContext, error::Failure};
 use super::{
     NotificationApi, fields,
     once::{Done, Mutation, Undone},
-    page,
+    page::Page,
 };
 use crate::{
     convert::timestamp,
-    store::{
-        StoreError,
-        channels::{self, ChannelRow, GateRow},
-    },
+    store::channels::{self, ChannelRow, GateRow},
 };
 
 impl NotificationApi {
@@ -26,9 +23,11 @@ impl NotificationApi {
     }
 
     pub(super) async fn gates(&self, request: wire::ListGatesRequest) -> Result<wire::ListGatesResponse, Failure> {
-        let limit = i64::try_from(page::size(request.page_size)?).unwrap_or(i64::MAX);
-        let rows = self.read(async |connection| channels::gates(connection, limit).await).await?;
-        Ok(wire::ListGatesResponse { gates: rows.into_iter().map(gate).collect() })
+        let page = Page::new(request.page_size, &request.page_token, vec!["gates".to_owned()])?;
+        let after = page.before.clone();
+        let rows = self.read(async |connection| channels::gates(connection, after, page.limit()).await).await?;
+        let (gates, next_page_token) = page.cut(rows, |row| (row.open_time, row.gate.clone()), gate);
+        Ok(wire::ListGatesResponse { gates, next_page_token })
     }
 }
 
@@ -55,13 +54,9 @@ fn status(channel: Channel, on: &Channels, rows: &[ChannelRow]) -> wire::Channel
     }
 }
 
-/// How it is doing, as the open transaction sees it.
-async fn current(
-    connection: &mut AsyncPgConnection,
-    channel: Channel,
-    on: &Channels,
-) -> Result<wire::ChannelStatus, StoreError> {
-    Ok(status(channel, on, &channels::list(connection).await?))
+/// How it was doing before the open transaction did anything to it, as far as that can be counted in time.
+async fn before(connection: &mut AsyncPgConnection, channel: Channel, on: &Channels) -> wire::ChannelStatus {
+    status(channel, on, &channels::try_list(connection).await.unwrap_or_default())
 }
 
 pub(super) struct Pause {
@@ -85,8 +80,10 @@ impl Mutation for Pause {
     type Answer = wire::PauseChannelResponse;
 
     async fn work(&self, connection: &mut AsyncPgConnection, call: &CallContext) -> Result<Done<Self::Answer>, Undone> {
+        let before = before(connection, self.channel, &self.on).await;
         channels::pause(connection, self.channel, &call.caller, &self.reason).await?;
-        let channel = Some(current(connection, self.channel, &self.on).await?);
+        let (pause_reason, paused_by) = (self.reason.clone(), call.caller.clone());
+        let channel = Some(wire::ChannelStatus { paused: true, pause_reason, paused_by, ..before });
         Ok(Done {
             answer: wire::PauseChannelResponse { channel },
             subject_id: self.channel.as_str().to_owned(),
@@ -116,8 +113,10 @@ impl Mutation for Resume {
     type Answer = wire::ResumeChannelResponse;
 
     async fn work(&self, connection: &mut AsyncPgConnection, _: &CallContext) -> Result<Done<Self::Answer>, Undone> {
+        let before = before(connection, self.channel, &self.on).await;
         let was_paused = channels::resume(connection, self.channel).await?;
-        let channel = Some(current(connection, self.channel, &self.on).await?);
+        let (pause_reason, paused_by) = (String::new(), String::new());
+        let channel = Some(wire::ChannelStatus { paused: false, pause_reason, paused_by, held: 0, ..before });
         let detail = if was_paused { self.reason.clone() } else { format!("was not paused: {}", self.reason) };
         Ok(Done {
             answer: wire::ResumeChannelResponse { channel },

@@ -1,7 +1,12 @@
 //! Single fields: what each may hold.
 
 use chrono::{DateTime, Utc};
-use notify_domain::{channel::Channel, event::RECIPIENT_BYTES_MAX, kind::Kind, state::NotificationState};
+use notify_domain::{
+    channel::Channel,
+    event::{ADDRESS_BYTES_MAX, RECIPIENT_BYTES_MAX},
+    kind::Kind,
+    state::NotificationState,
+};
 use p2phub_proto::notify::v1 as wire;
 use prost_types::Timestamp;
 use service::error::Failure;
@@ -10,7 +15,6 @@ use uuid::Uuid;
 use crate::convert;
 
 const REASON_BYTES_MAX: usize = 500;
-const ADDRESS_BYTES_MAX: usize = 512;
 
 /// A required UUID.
 pub(super) fn uuid(field: &str, text: &str) -> Result<Uuid, Failure> {
@@ -127,6 +131,11 @@ mod tests {
         }
         for text in ["", "NUL\0", &"x".repeat(129)] {
             assert_eq!(field(recipient("d", text)), "d", "{text}");
+        }
+        // Whatever came with an event can be asked for.
+        assert!(address("l", &"x".repeat(2048)).is_ok());
+        for text in ["", &"x".repeat(2049)] {
+            assert_eq!(field(address("l", text)), "l");
         }
         assert_eq!(field(trace_id("e", "xyz")), "e");
         assert_eq!(field(kind("f", 99)), "f");

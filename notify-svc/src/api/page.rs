@@ -1,6 +1,9 @@
 //! Pages of a list: how large, and where the next one begins.
 
+use std::ops::Range;
+
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+use chrono::{DateTime, Utc};
 use prost::Message;
 use service::error::Failure;
 use sha2::{Digest, Sha256};
@@ -10,11 +13,13 @@ const SIZE_DEFAULT: usize = 50;
 const SIZE_MAX: usize = 500;
 /// Encoded bytes of a page, its last item excepted: an answer may have 4 MiB, and an item is far from the rest.
 const PAGE_BYTES_MAX: usize = 3 * 1024 * 1024;
+/// Microseconds since 1970 that a token may hold: until the year 10000.
+const TIMES: Range<i64> = 0..253_402_300_800_000_000;
 /// Bytes of the filter's digest in a token.
 const DIGEST_BYTES: usize = 8;
 
 /// The size of a page.
-pub(super) fn size(page_size: i32) -> Result<usize, Failure> {
+fn size(page_size: i32) -> Result<usize, Failure> {
     match usize::try_from(page_size) {
         Ok(0) => Ok(SIZE_DEFAULT),
         Ok(size) if size <= SIZE_MAX => Ok(size),
@@ -33,15 +38,46 @@ fn cut<M: Message>(items: impl IntoIterator<Item = M>, size: usize) -> Vec<M> {
     items.into_iter().take(size).take_while(room).collect()
 }
 
+/// What a list is ordered by, and so where one of its pages ends.
+pub(super) trait Key: Sized {
+    fn to_bytes(&self) -> Vec<u8>;
+    /// `None`: it isn't one.
+    fn from_bytes(bytes: &[u8]) -> Option<Self>;
+}
+
+impl Key for Uuid {
+    fn to_bytes(&self) -> Vec<u8> {
+        self.as_bytes().to_vec()
+    }
+
+    fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        Self::from_slice(bytes).ok()
+    }
+}
+
+/// A time and a name.
+impl Key for (DateTime<Utc>, String) {
+    fn to_bytes(&self) -> Vec<u8> {
+        [self.0.timestamp_micros().to_be_bytes().as_slice(), self.1.as_bytes()].concat()
+    }
+
+    fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let (micros, name) = bytes.split_first_chunk()?;
+        let micros = Some(i64::from_be_bytes(*micros)).filter(|micros| TIMES.contains(micros))?;
+        let name = std::str::from_utf8(name).ok().filter(|name| !name.contains('\0'))?;
+        Some((DateTime::from_timestamp_micros(micros)?, name.to_owned()))
+    }
+}
+
 /// One page of a list that is asked for.
-pub(super) struct Page {
+pub(super) struct Page<K> {
     size: usize,
     scope: Vec<String>,
     /// Where the page before ended.
-    pub(super) before: Option<Uuid>,
+    pub(super) before: Option<K>,
 }
 
-impl Page {
+impl<K: Key> Page<K> {
     /// `scope` names the list with its filters: a token of another is refused.
     pub(super) fn new(page_size: i32, token: &str, scope: Vec<String>) -> Result<Self, Failure> {
         let size = size(page_size)?;
@@ -58,14 +94,14 @@ impl Page {
     pub(super) fn cut<R, M: Message>(
         &self,
         rows: Vec<R>,
-        id: impl Fn(&R) -> Uuid,
+        key: impl Fn(&R) -> K,
         show: impl Fn(R) -> M,
     ) -> (Vec<M>, String) {
-        let ids: Vec<Uuid> = rows.iter().map(id).collect();
+        let keys: Vec<K> = rows.iter().map(key).collect();
         let items = cut(rows.into_iter().map(show), self.size);
-        let (shown, left) = ids.split_at(items.len());
+        let (shown, left) = keys.split_at(items.len());
         let next_page_token = match shown.last() {
-            Some(last) if !left.is_empty() => make_token(*last, &self.scope),
+            Some(last) if !left.is_empty() => make_token(last, &self.scope),
             _ => String::new(),
         };
         (items, next_page_token)
@@ -73,13 +109,13 @@ impl Page {
 }
 
 /// A token for what comes after `last`; good only with the same scope.
-fn make_token(last: Uuid, scope: &[String]) -> String {
-    let bytes = [digest(scope).as_slice(), last.as_bytes()].concat();
+fn make_token(last: &impl Key, scope: &[String]) -> String {
+    let bytes = [digest(scope).as_slice(), &last.to_bytes()].concat();
     BASE64_URL_SAFE_NO_PAD.encode(bytes)
 }
 
 /// Where a token says to go on; `None` for the first page.
-fn read_token(token: &str, scope: &[String]) -> Result<Option<Uuid>, Failure> {
+fn read_token<K: Key>(token: &str, scope: &[String]) -> Result<Option<K>, Failure> {
     if token.is_empty() {
         return Ok(None);
     }
@@ -89,7 +125,7 @@ fn read_token(token: &str, scope: &[String]) -> Result<Option<Uuid>, Failure> {
     if given != digest(scope) {
         return Err(invalid());
     }
-    Uuid::from_slice(last).map(Some).map_err(|_| invalid())
+    K::from_bytes(last).map(Some).ok_or_else(invalid)
 }
 
 fn digest(scope: &[String]) -> [u8; DIGEST_BYTES] {
@@ -132,7 +168,7 @@ mod tests {
         assert_eq!(items.len(), 2);
         assert_eq!(read_token(&token, &scope(&["list", "a"])).ok(), Some(Some(rows[1])));
         for other in [scope(&["list", ""]), scope(&["list"]), scope(&["lista"])] {
-            assert!(read_token(&token, &other).is_err());
+            assert!(read_token::<Uuid>(&token, &other).is_err());
         }
         assert_eq!(page.cut(rows[..2].to_vec(), |id| *id, |id| id.to_string()).1, "");
     }
@@ -140,8 +176,21 @@ mod tests {
     #[test]
     fn garbage_is_refused() {
         for token in ["x", "====", "AAAA", "не токен", &"A".repeat(10_000)] {
-            let failure = read_token(token, &[]).expect_err(token);
+            let failure = read_token::<Uuid>(token, &[]).expect_err(token);
             assert_eq!(failure.violations[0].0, "page_token");
         }
+    }
+
+    #[test]
+    fn a_time_and_a_name_are_read_as_they_were_written() {
+        let key = |seconds, name: &str| (DateTime::from_timestamp(seconds, 1000).expect("a time"), name.to_owned());
+        for key in [key(0, ""), key(1_700_000_000, "channel/почта"), key(253_402_300_799, "a")] {
+            assert_eq!(<(DateTime<Utc>, String)>::from_bytes(&key.to_bytes()), Some(key));
+        }
+        for key in [key(-1, "a"), key(253_402_300_800, "a"), key(0, "NUL\0")] {
+            assert_eq!(<(DateTime<Utc>, String)>::from_bytes(&key.to_bytes()), None);
+        }
+        assert_eq!(<(DateTime<Utc>, String)>::from_bytes(&[0; 7]), None);
+        assert_eq!(<(DateTime<Utc>, String)>::from_bytes(&[0, 0, 0, 0, 0, 0, 0, 0, 0xff]), None);
     }
 }

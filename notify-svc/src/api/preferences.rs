@@ -1,21 +1,16 @@
 //! What recipients want: setting and showing it, and the one click that stops e-mail.
 
-use diesel_async::{AsyncConnection, AsyncPgConnection};
+use diesel_async::AsyncPgConnection;
 use notify_domain::{channel::Channel, preference::Mute, preference::Preferences};
 use p2phub_proto::notify::v1 as wire;
 use service::{call::CallContext, error::Failure};
-use tonic::Request;
 
 use super::{
     NotificationApi, fields,
     once::{Done, Mutation, Undone},
     wishes,
 };
-use crate::store::{
-    StoreError,
-    audit::{self, AuditEvent},
-    clock, preferences,
-};
+use crate::{store::preferences, unsubscribe::UnsubscribeTokens};
 
 /// Far more than any token that was issued.
 const TOKEN_BYTES_MAX: usize = 1024;
@@ -41,6 +36,7 @@ impl Mutation for SetPreferences {
 
     async fn work(&self, connection: &mut AsyncPgConnection, _: &CallContext) -> Result<Done<Self::Answer>, Undone> {
         preferences::set(connection, &self.recipient_id, &self.wanted).await?;
+        preferences::decide_anew(connection, &self.recipient_id).await?;
         Ok(Done {
             answer: wire::SetPreferencesResponse { preferences: Some(wishes::outward(&self.wanted)) },
             subject_id: self.recipient_id.clone(),
@@ -58,36 +54,35 @@ impl NotificationApi {
         let wanted = self.read(async |connection| preferences::get(connection, &recipient_id).await).await?;
         Ok(wire::GetPreferencesResponse { preferences: Some(wishes::outward(&wanted)) })
     }
+}
 
-    /// Needs no request ID: whoever redeems the token again changes nothing.
-    pub(super) async fn redeem(
-        &self,
-        request: Request<wire::UnsubscribeRequest>,
-    ) -> Result<wire::UnsubscribeResponse, Failure> {
-        let call = CallContext::of(&request);
-        let token = &request.get_ref().token;
-        let recipient_id = Some(token)
+pub(super) struct Unsubscribe {
+    recipient_id: String,
+}
+
+impl Unsubscribe {
+    pub(super) fn check(request: &wire::UnsubscribeRequest, tokens: &UnsubscribeTokens) -> Result<Self, Failure> {
+        let recipient_id = Some(&request.token)
             .filter(|token| token.len() <= TOKEN_BYTES_MAX)
-            .and_then(|token| self.unsubscribe.read(token))
+            .and_then(|token| tokens.read(token))
             .ok_or_else(|| Failure::violation("token", "was never issued"))?;
-        let wanted = self.read(async |connection| stop_email(connection, &call, &recipient_id).await).await?;
-        Ok(wire::UnsubscribeResponse { recipient_id, preferences: Some(wishes::outward(&wanted)) })
+        Ok(Self { recipient_id })
     }
 }
 
-async fn stop_email(
-    connection: &mut AsyncPgConnection,
-    call: &CallContext,
-    recipient_id: &str,
-) -> Result<Preferences, StoreError> {
-    connection
-        .transaction(async |connection| {
-            let mute = Mute { kind: None, channel: Some(Channel::Email) };
-            if preferences::add_mute(connection, recipient_id, mute).await? {
-                let now = clock::now(connection).await?;
-                audit::insert(connection, &AuditEvent::of_call(call, "Unsubscribe", recipient_id, now)).await?;
-            }
-            preferences::get(connection, recipient_id).await
+impl Mutation for Unsubscribe {
+    const METHOD: &'static str = "Unsubscribe";
+    type Answer = wire::UnsubscribeResponse;
+
+    async fn work(&self, connection: &mut AsyncPgConnection, _: &CallContext) -> Result<Done<Self::Answer>, Undone> {
+        let mute = Mute { kind: None, channel: Some(Channel::Email) };
+        let is_new = preferences::add_mute(connection, &self.recipient_id, mute).await?;
+        let wanted = preferences::get(connection, &self.recipient_id).await?;
+        let (recipient_id, preferences) = (self.recipient_id.clone(), Some(wishes::outward(&wanted)));
+        Ok(Done {
+            answer: wire::UnsubscribeResponse { recipient_id, preferences },
+            subject_id: self.recipient_id.clone(),
+            detail: if is_new { wishes::summary(&wanted) } else { "had been done before".to_owned() },
         })
-        .await
+    }
 }

@@ -3,12 +3,15 @@
 use chrono::{DateTime, Utc};
 use diesel::{
     QueryResult, QueryableByName, sql_query,
-    sql_types::{BigInt, Bool, Integer, Text, Timestamptz},
+    sql_types::{BigInt, Bool, Integer, Nullable, Text, Timestamptz},
 };
-use diesel_async::{AsyncPgConnection, RunQueryDsl};
+use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
 use notify_domain::channel::Channel;
 
 use super::feed;
+
+/// How long a pause or its end waits for the count of what is open.
+const COUNT_IN_TIME: &str = "SET LOCAL statement_timeout = '2s'";
 
 /// What is known of a channel that has a pause or somebody waiting.
 #[derive(Clone, Debug, QueryableByName)]
@@ -69,11 +72,11 @@ pub(crate) async fn pause(
     Ok(())
 }
 
-/// The channel sends again. Returns whether it had been paused.
+/// The channel sends again, in its turn among the gates that have opened. Returns whether it had been paused.
 pub(crate) async fn resume(connection: &mut AsyncPgConnection, channel: Channel) -> QueryResult<bool> {
     let resumed = sql_query(
         "UPDATE gates
-            SET closed_until = to_timestamp(0), open_time = to_timestamp(0), reason = '', closed_by = '', note = ''
+            SET closed_until = to_timestamp(0), open_time = now(), reason = '', closed_by = '', note = ''
           WHERE gate = $1 AND closed_by <> ''",
     )
     .bind::<Text, _>(gate(channel))
@@ -101,16 +104,45 @@ pub(crate) async fn list(connection: &mut AsyncPgConnection) -> QueryResult<Vec<
     .await
 }
 
-/// Up to `limit` gates that are closed or have somebody waiting, those that open last first.
-pub(crate) async fn gates(connection: &mut AsyncPgConnection, limit: i64) -> QueryResult<Vec<GateRow>> {
+/// The same for a transaction that goes on to do something else, which must not fail because counting does: `None` if it
+/// took too long or failed. To be asked before a gate is written, for whose row every claim would wait.
+pub(crate) async fn try_list(connection: &mut AsyncPgConnection) -> Option<Vec<ChannelRow>> {
+    let mut rows = None;
+    let undone = connection
+        .transaction(async |connection| {
+            connection.batch_execute(COUNT_IN_TIME).await?;
+            rows = Some(list(connection).await?);
+            // Takes the shorter limit back with it.
+            Err::<(), _>(diesel::result::Error::RollbackTransaction)
+        })
+        .await;
+    if let Err(error) = undone
+        && rows.is_none()
+    {
+        tracing::warn!(%error, "what waits for the channels can't be counted");
+    }
+    rows
+}
+
+/// Up to `limit` gates that are closed or have somebody waiting, those that open last first, after the one that opens then and
+/// has this name.
+pub(crate) async fn gates(
+    connection: &mut AsyncPgConnection,
+    after: Option<(DateTime<Utc>, String)>,
+    limit: i64,
+) -> QueryResult<Vec<GateRow>> {
+    let (open_time, name) = after.unzip();
     sql_query(
-        "SELECT gate, greatest(closed_until, open_time) AS open_time, failure_count, waiting,
-                CASE WHEN closed_until > now() THEN reason ELSE '' END AS reason
-           FROM gates
-          WHERE closed_until > now() OR waiting
-          ORDER BY greatest(closed_until, open_time) DESC, gate
-          LIMIT $1",
+        "SELECT * FROM (
+             SELECT gate, greatest(closed_until, open_time) AS open_time, failure_count, waiting,
+                    CASE WHEN closed_until > now() THEN reason ELSE '' END AS reason
+               FROM gates WHERE closed_until > now() OR waiting) AS g
+          WHERE $1 IS NULL OR g.open_time < $1 OR (g.open_time = $1 AND g.gate > $2)
+          ORDER BY g.open_time DESC, g.gate
+          LIMIT $3",
     )
+    .bind::<Nullable<Timestamptz>, _>(open_time)
+    .bind::<Nullable<Text>, _>(name)
     .bind::<BigInt, _>(limit)
     .load(connection)
     .await

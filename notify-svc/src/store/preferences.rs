@@ -9,7 +9,7 @@ use diesel::{
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use notify_domain::preference::{Mute, Preferences, QuietHours, stored_mutes};
 
-use super::schema::preferences;
+use super::{feed, schema::preferences};
 
 #[derive(Queryable, Selectable)]
 #[diesel(table_name = preferences)]
@@ -70,6 +70,35 @@ pub(crate) async fn set(
         .execute(connection)
         .await?;
     Ok(())
+}
+
+/// Has deliveries that the recipient's wishes may have put off decided about anew, in the transaction that changes the wishes:
+/// those that nobody has tried yet and that no gate holds. Returns how many.
+pub(crate) async fn decide_anew(connection: &mut AsyncPgConnection, recipient_id: &str) -> QueryResult<usize> {
+    // Not only those that are put off now: a claim may be about to put one off by the old wishes.
+    sql_query(
+        "SELECT FROM deliveries d
+          WHERE d.notification_id IN (SELECT n.notification_id FROM notifications n
+                                       WHERE n.recipient_id = $1 AND n.settle_time IS NULL)
+            AND d.state = 'QUEUED' AND d.attempt_count = 0
+          ORDER BY d.notification_id, d.position FOR UPDATE",
+    )
+    .bind::<Text, _>(recipient_id)
+    .execute(connection)
+    .await?;
+    let due = sql_query(
+        "UPDATE deliveries d SET next_attempt_time = now()
+           FROM notifications n
+          WHERE n.recipient_id = $1 AND n.settle_time IS NULL AND d.notification_id = n.notification_id
+            AND d.state = 'QUEUED' AND d.attempt_count = 0 AND d.parked_on IS NULL AND d.next_attempt_time > now()",
+    )
+    .bind::<Text, _>(recipient_id)
+    .execute(connection)
+    .await?;
+    if due > 0 {
+        feed::wake(connection).await?;
+    }
+    Ok(due)
 }
 
 /// Adds a mute to what a recipient wants; returns whether it is new.

@@ -5,12 +5,13 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use diesel::{
     ExpressionMethods, QueryDsl, QueryResult, QueryableByName, sql_query,
-    sql_types::{Array, Integer, Jsonb, SmallInt, Text, Timestamptz, Uuid as SqlUuid},
+    sql_types::{Array, Bool, Integer, Jsonb, SmallInt, Text, Timestamptz, Uuid as SqlUuid},
 };
 use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl};
 use notify_domain::{
-    channel::{self, Channels, Choice},
+    channel::{self, Choice},
     event::Contact,
+    kind::Kind,
     state::DeliveryState,
 };
 use service::database::Connection;
@@ -20,8 +21,10 @@ use super::{
     audit::{self, AuditEvent},
     clock,
     feed::{self, Change},
+    inbox::Rules,
     jobs::{self, Job},
     notifications::Filter,
+    queue::{self, NewDelivery},
     schema::notifications,
 };
 
@@ -40,7 +43,7 @@ pub(crate) struct Taken {
 }
 
 /// Takes the next step of a job that is due; `None`: none is, or others hold it.
-pub(crate) async fn step(connection: &mut Connection, channels: &Channels) -> QueryResult<Option<Taken>> {
+pub(crate) async fn step(connection: &mut Connection, rules: &Rules) -> QueryResult<Option<Taken>> {
     connection
         .transaction(async |connection| {
             let Some(job) = jobs::lock_due(connection).await? else {
@@ -48,31 +51,31 @@ pub(crate) async fn step(connection: &mut Connection, channels: &Channels) -> Qu
             };
             // Whoever understands it goes on with it: a newer instance put it there.
             let filter = job.filter().ok_or(diesel::result::Error::NotFound)?;
-            Ok(Some(take(connection, job, &filter, channels).await?))
+            Ok(Some(take(connection, job, &filter, rules).await?))
         })
         .await
 }
 
-async fn take(
-    connection: &mut AsyncPgConnection,
-    job: Job,
-    filter: &Filter,
-    channels: &Channels,
-) -> QueryResult<Taken> {
+async fn take(connection: &mut AsyncPgConnection, job: Job, filter: &Filter, rules: &Rules) -> QueryResult<Taken> {
     let limit = (job.per_second / STEPS_PER_SECOND).max(1);
     let ids = next(connection, &job, filter, limit).await?;
     let ended = i32::try_from(ids.len()).is_ok_and(|found| found < limit);
-    let requeued = requeue(connection, &ids, &job, channels).await?;
+    let ended_ones = lock_ended(connection, &ids, &job).await?;
+    // Those that no channel is left for are dealt with too: they stay as they are.
+    let done = i64::try_from(ended_ones.len()).unwrap_or(i64::MAX);
+    let again: Vec<(Ended, Choice)> =
+        ended_ones.into_iter().filter_map(|one| one.choice(rules).map(|choice| (one, choice))).collect();
+    let queued = again.len();
     let pause = Duration::from_secs(1) * u32::try_from(limit).unwrap_or(1) / u32::try_from(job.per_second).unwrap_or(1);
-    let done = i64::try_from(requeued.len()).unwrap_or(i64::MAX);
     jobs::advance(connection, job.job_id, done, ids.last().copied(), pause).await?;
-    if !requeued.is_empty() {
-        let changes: Vec<Change> = requeued.into_iter().map(|(one, choice)| one.change(&choice)).collect();
+    if !again.is_empty() {
+        requeue(connection, &again, rules).await?;
+        let changes: Vec<Change> = again.into_iter().map(|(one, choice)| one.change(&choice)).collect();
         feed::tell(connection, &changes).await?;
         feed::wake(connection).await?;
     }
     let job = if ended { finish(connection, job.job_id).await? } else { job };
-    Ok(Taken { job, queued: usize::try_from(done).unwrap_or_default(), ended })
+    Ok(Taken { job, queued, ended })
 }
 
 /// The next notifications by ID, of those that had ended when the job began: what ends again is not taken twice.
@@ -88,8 +91,9 @@ async fn next(connection: &mut AsyncPgConnection, job: &Job, filter: &Filter, li
         .await
 }
 
+/// One that ended without delivery.
 #[derive(QueryableByName)]
-struct Requeued {
+struct Ended {
     #[diesel(sql_type = SqlUuid)]
     notification_id: Uuid,
     #[diesel(sql_type = Text)]
@@ -100,6 +104,11 @@ struct Requeued {
     trace_id: String,
     #[diesel(sql_type = Jsonb)]
     contacts: serde_json::Value,
+    #[diesel(sql_type = Timestamptz)]
+    expire_time: DateTime<Utc>,
+    /// Whether anything was ever sent, on any channel.
+    #[diesel(sql_type = Bool)]
+    attempted: bool,
     /// Of its last delivery.
     #[diesel(sql_type = Integer)]
     position: i32,
@@ -109,54 +118,66 @@ struct Requeued {
     now: DateTime<Utc>,
 }
 
-/// Queues those of them again that nobody else has queued meanwhile.
-async fn requeue(
-    connection: &mut AsyncPgConnection,
-    ids: &[Uuid],
-    job: &Job,
-    channels: &Channels,
-) -> QueryResult<Vec<(Requeued, Choice)>> {
+/// Locks them, those excepted that somebody else has queued meanwhile.
+async fn lock_ended(connection: &mut AsyncPgConnection, ids: &[Uuid], job: &Job) -> QueryResult<Vec<Ended>> {
     sql_query("SELECT FROM notifications WHERE notification_id = ANY ($1) ORDER BY notification_id FOR UPDATE")
         .bind::<Array<SqlUuid>, _>(ids)
         .execute(connection)
         .await?;
-    let requeued: Vec<Requeued> = sql_query(
-        "UPDATE notifications n
-            SET state = 'QUEUED', settle_time = NULL, expire_time = greatest(n.expire_time, now() + interval '7 days')
-           FROM (SELECT DISTINCT ON (notification_id) notification_id, position, lane FROM deliveries
-                  WHERE notification_id = ANY ($1) ORDER BY notification_id, position DESC) AS last
-          WHERE n.notification_id = last.notification_id
-            AND n.settle_time < $2 AND n.state IN ('DEAD', 'EXPIRED', 'CANCELLED')
-      RETURNING n.notification_id, n.recipient_id, n.kind, n.trace_id, n.contacts, last.position, last.lane,
-                now() AS now",
+    sql_query(
+        "SELECT n.notification_id, n.recipient_id, n.kind, n.trace_id, n.contacts, n.expire_time,
+                EXISTS (SELECT FROM attempts a WHERE a.notification_id = n.notification_id) AS attempted,
+                last.position, last.lane, now() AS now
+           FROM notifications n
+           JOIN LATERAL (SELECT position, lane FROM deliveries d WHERE d.notification_id = n.notification_id
+                          ORDER BY position DESC LIMIT 1) AS last ON true
+          WHERE n.notification_id = ANY ($1) AND n.settle_time < $2 AND n.state IN ('DEAD', 'EXPIRED', 'CANCELLED')
+          ORDER BY n.notification_id",
     )
     .bind::<Array<SqlUuid>, _>(ids)
     .bind::<Timestamptz, _>(job.create_time)
     .load(connection)
-    .await?;
-    let choices: Vec<Choice> = requeued
-        .iter()
-        .map(|one| {
-            let contacts: Vec<Contact> = serde_json::from_value(one.contacts.clone()).unwrap_or_default();
-            channel::first(&contacts, channels)
-        })
-        .collect();
-    sql_query(
-        "INSERT INTO deliveries (notification_id, position, contact_place, channel, address, lane, next_attempt_time)
-         SELECT d.*, now() FROM unnest($1, $2, $3, $4, $5, $6) AS d",
-    )
-    .bind::<Array<SqlUuid>, _>(requeued.iter().map(|one| one.notification_id).collect::<Vec<_>>())
-    .bind::<Array<Integer>, _>(requeued.iter().map(|one| one.position.saturating_add(1)).collect::<Vec<_>>())
-    .bind::<Array<Integer>, _>(choices.iter().map(|choice| choice.place).collect::<Vec<_>>())
-    .bind::<Array<Text>, _>(choices.iter().map(|choice| choice.channel.as_str()).collect::<Vec<_>>())
-    .bind::<Array<Text>, _>(choices.iter().map(|choice| choice.address.as_str()).collect::<Vec<_>>())
-    .bind::<Array<SmallInt>, _>(requeued.iter().map(|one| one.lane).collect::<Vec<_>>())
-    .execute(connection)
-    .await?;
-    Ok(requeued.into_iter().zip(choices).collect())
+    .await
 }
 
-impl Requeued {
+/// Queues them again, each with as much time as one of its kind gets.
+async fn requeue(connection: &mut AsyncPgConnection, again: &[(Ended, Choice)], rules: &Rules) -> QueryResult<()> {
+    sql_query(
+        "UPDATE notifications n SET state = 'QUEUED', settle_time = NULL, expire_time = a.expire_time
+           FROM unnest($1, $2) AS a (notification_id, expire_time)
+          WHERE n.notification_id = a.notification_id",
+    )
+    .bind::<Array<SqlUuid>, _>(again.iter().map(|(one, _)| one.notification_id).collect::<Vec<_>>())
+    .bind::<Array<Timestamptz>, _>(again.iter().map(|(one, _)| one.new_expiry(rules)).collect::<Vec<_>>())
+    .execute(connection)
+    .await?;
+    let deliveries: Vec<NewDelivery> = again.iter().map(|(one, choice)| one.delivery(choice)).collect();
+    queue::enqueue(connection, &deliveries).await
+}
+
+impl Ended {
+    /// Where it goes; `None`: nowhere. `log` is for those who couldn't be reached otherwise from the start, not for what has
+    /// failed.
+    fn choice(&self, rules: &Rules) -> Option<Choice> {
+        let contacts: Vec<Contact> = serde_json::from_value(self.contacts.clone()).unwrap_or_default();
+        channel::after(&contacts, 0, |channel| rules.channels.is_on(channel))
+            .or_else(|| (!self.attempted).then(|| channel::log(&contacts)))
+    }
+
+    fn new_expiry(&self, rules: &Rules) -> DateTime<Utc> {
+        let lifetime = rules.policy.terms(Kind::parse(&self.kind)).lifetime;
+        self.expire_time.max(self.now + lifetime)
+    }
+
+    fn delivery(&self, choice: &Choice) -> NewDelivery {
+        NewDelivery {
+            notification_id: self.notification_id,
+            position: self.position.saturating_add(1),
+            lane: self.lane,
+            choice: choice.clone(),
+        }
+    }
+
     fn change(self, choice: &Choice) -> Change {
         Change {
             notification_id: self.notification_id,
@@ -184,7 +205,7 @@ async fn finish(connection: &mut AsyncPgConnection, job_id: Uuid) -> QueryResult
         outcome: audit::OK.to_owned(),
         trace_id: job.trace_id.clone(),
         request_id: String::new(),
-        detail: format!("ended: {} of {} queued again", job.done, job.matched),
+        detail: format!("ended: {} of {} dealt with", job.done, job.matched),
     };
     audit::insert(connection, &event).await?;
     Ok(job)

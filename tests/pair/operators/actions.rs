@@ -1,7 +1,7 @@
 //! Stopping notifications, pausing and resuming channels, forgetting addresses.
 
 use p2phub_proto::notify::v1::{
-    AttemptOutcome, ChannelStatus, DeliveryState, GetAddressRequest, ListChannelsRequest, ListGatesRequest,
+    Address, AttemptOutcome, ChannelStatus, DeliveryState, GetAddressRequest, ListChannelsRequest, ListGatesRequest,
     NotificationState, PauseChannelRequest, ResetAddressRequest, ResumeChannelRequest,
 };
 use p2phub_tests::{
@@ -99,7 +99,12 @@ async fn a_pause_is_shown_until_it_is_over() {
         assert_eq!(answer.channel, Some(status(true, reason, "local")));
         assert_eq!(channel(&desk.pair, "webhook").await, status(true, reason, "local"));
     }
-    let gates = operators.list_gates(ListGatesRequest { page_size: 1 }).await.expect("gates").into_inner().gates;
+    let gates = operators
+        .list_gates(ListGatesRequest { page_size: 1, ..Default::default() })
+        .await
+        .expect("gates")
+        .into_inner()
+        .gates;
     assert_eq!((gates[0].gate.as_str(), gates[0].reason.as_str()), ("channel/webhook", "PAUSED"));
     assert!(gates[0].open_time.is_some_and(|time| time.seconds > 200_000_000_000));
     for detail in [WHY.to_owned(), format!("was not paused: {WHY}")] {
@@ -126,7 +131,7 @@ async fn what_is_known_of_an_address_is_shown_and_forgotten() {
                 VALUES ('telegram', '42', 'TELEGRAM_MOVED', '-10042', gen_random_uuid())";
     desk.pair.notify_sql(Role::Service).await.batch_execute(mark).await.expect("a mark");
     let known = operators.get_address(ask("telegram", "42")).await.expect("an address").into_inner().address;
-    let address = known.clone().expect("an address");
+    let address = known.expect("an address");
     assert_eq!((address.reason.as_str(), address.moved_to.as_str()), ("TELEGRAM_MOVED", "-10042"));
     let reset = ResetAddressRequest {
         request_id: request_id(),
@@ -134,7 +139,10 @@ async fn what_is_known_of_an_address_is_shown_and_forgotten() {
         address: "42".to_owned(),
         reason: WHY.to_owned(),
     };
-    assert_eq!(operators.reset_address(reset).await.expect("a reset").into_inner().address, known);
+    // The answer is kept for ever: nothing in it tells who it was.
+    let nameless = Address { address: String::new(), moved_to: String::new(), ..address.clone() };
+    assert_eq!(operators.reset_address(reset).await.expect("a reset").into_inner().address, Some(nameless));
+    assert_eq!(desk.count("requests WHERE position('10042' in encode(response, 'escape')) > 0").await, 0);
     refused(operators.get_address(ask("telegram", "42")).await, Code::NotFound, "ADDRESS_NOT_MARKED");
     for (field, request) in [("channel", ask("log", "x")), ("address", ask("email", ""))] {
         let status = refused(operators.get_address(request).await, Code::InvalidArgument, "INVALID_ARGUMENT");

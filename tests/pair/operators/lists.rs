@@ -1,11 +1,12 @@
 //! Finding and counting: every filter, and the record of what was done.
 
 use p2phub_proto::notify::v1::{
-    CountNotificationsRequest, ListAuditEventsRequest, ListNotificationsRequest, NotificationFilter, NotificationKind,
-    NotificationRequest, NotificationState, PauseChannelRequest, ResumeChannelRequest,
+    CountNotificationsRequest, ListAuditEventsRequest, ListGatesRequest, ListNotificationsRequest, NotificationFilter,
+    NotificationKind, NotificationRequest, NotificationState, PauseChannelRequest, ResumeChannelRequest,
 };
 use p2phub_tests::{
     builders::request_id,
+    postgres::Role,
     refusal::{fields, refused},
 };
 use prost_types::Timestamp;
@@ -123,5 +124,30 @@ async fn the_record_is_found_by_every_filter_and_page_by_page() {
     let last = audit(&desk.pair, ListAuditEventsRequest { page_size: 1, ..any() }).await.remove(0);
     assert_eq!((last.actor.as_str(), last.action.as_str(), last.outcome.as_str()), ("local", "ResumeChannel", "OK"));
     assert_eq!((last.request_id, last.detail.as_str()), (resume.request_id, "over"));
+    desk.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn gates_are_listed_page_by_page_those_that_open_last_first() {
+    let desk = Desk::open().await;
+    let mut operators = desk.pair.clients.operators.clone();
+    let gates = "INSERT INTO gates (gate, closed_until, open_time)
+                 SELECT 'domain/webhook/' || name, now() + hours * interval '1 hour', now() + hours * interval '1 hour'
+                   FROM (VALUES ('c', 1), ('a', 2), ('b', 2), ('d', 2), ('e', 3)) AS g (name, hours)";
+    desk.pair.notify_sql(Role::Superuser).await.batch_execute(gates).await.expect("gates");
+    let mut pages = ListGatesRequest { page_size: 2, ..Default::default() };
+    let mut collected = Vec::new();
+    loop {
+        let page = operators.list_gates(pages.clone()).await.expect("a page").into_inner();
+        collected.extend(page.gates.into_iter().map(|gate| gate.gate));
+        if page.next_page_token.is_empty() {
+            break;
+        }
+        pages.page_token = page.next_page_token;
+    }
+    assert_eq!(collected, ["e", "a", "b", "d", "c"].map(|name| format!("domain/webhook/{name}")));
+    let foreign = ListGatesRequest { page_token: "AAAA".to_owned(), ..Default::default() };
+    let status = refused(operators.list_gates(foreign).await, Code::InvalidArgument, "INVALID_ARGUMENT");
+    assert_eq!(fields(&status), ["page_token"]);
     desk.close().await;
 }

@@ -3,7 +3,7 @@
 use p2phub_proto::notify::v1::{
     DeliveryState, ListChannelsRequest, NotificationState, PauseChannelRequest, ResumeChannelRequest,
 };
-use p2phub_tests::{builders::request_id, ports, wait};
+use p2phub_tests::{builders::request_id, ports, postgres::Role, wait};
 
 use super::{Desk, WHY};
 use crate::stream::broadcast;
@@ -44,5 +44,22 @@ async fn a_paused_channel_holds_what_is_due_until_it_is_resumed_anywhere() {
     }
     assert_eq!(desk.webhook.received().len(), 3);
     other.stop().await;
+    desk.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_channel_is_paused_and_resumed_even_while_nothing_can_be_counted() {
+    let desk = Desk::open().await;
+    let mut operators = desk.pair.clients.operators.clone();
+    let (channel, reason) = ("webhook".to_owned(), WHY.to_owned());
+    let holder = desk.pair.notify_sql(Role::Superuser).await;
+    holder.batch_execute("BEGIN; LOCK TABLE deliveries").await.expect("a lock");
+    let pause = PauseChannelRequest { request_id: request_id(), channel: channel.clone(), reason: reason.clone() };
+    let paused = operators.pause_channel(pause).await.expect("a pause").into_inner().channel.expect("a channel");
+    assert_eq!((paused.paused, paused.pause_reason.as_str(), paused.queued), (true, WHY, 0));
+    let resume = ResumeChannelRequest { request_id: request_id(), channel, reason };
+    let resumed = operators.resume_channel(resume).await.expect("an end").into_inner().channel.expect("a channel");
+    assert!(!resumed.paused);
+    holder.batch_execute("ROLLBACK").await.expect("an end");
     desk.close().await;
 }

@@ -133,7 +133,7 @@ async fn what_is_queued_again_gets_a_new_delivery_and_the_job_is_on_record() {
         audit(&desk.pair, ListAuditEventsRequest { subject_id: job.job_id.clone(), ..Default::default() }).await;
     assert!(record.iter().all(|event| event.trace_id == job.trace_id && event.actor == "local"), "{record:?}");
     let details: Vec<_> = record.iter().map(|event| event.detail.as_str()).collect();
-    assert_eq!(details, ["ended: 1 of 1 queued again", &format!("1 match: {WHY}")]);
+    assert_eq!(details, ["ended: 1 of 1 dealt with", &format!("1 match: {WHY}")]);
     desk.close().await;
 }
 
@@ -147,6 +147,38 @@ async fn what_dies_again_is_not_taken_twice() {
     assert_eq!(ended(&desk.pair, &job.job_id).await.done, 1);
     let again = desk.when(&id, |one| one.state() == NotificationState::Dead).await;
     assert_eq!(again.deliveries.len(), 2);
+    desk.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_has_failed_is_not_given_to_the_log_when_its_channels_are_off() {
+    let desk = Desk::open().await;
+    bury(&desk.pair, 2).await;
+    let sql = desk.pair.notify_sql(Role::Superuser).await;
+    let tried = "UPDATE deliveries SET attempt_count = 1, tries_used = 1;
+                 INSERT INTO attempts (notification_id, position, number, start_time, end_time, outcome, reason, trace_id)
+                 SELECT notification_id, position, 1, now(), now(), 'ADDRESS', 'SMTP_550', repeat('a', 32) FROM deliveries";
+    sql.batch_execute(tried).await.expect("attempts");
+    let job = ask(&desk.pair, redrive(0)).await.job.expect("a job");
+    assert_eq!(ended(&desk.pair, &job.job_id).await.done, 2);
+    assert_eq!(counts(&desk.pair).await, [(NotificationState::Dead, 2)]);
+    assert_eq!(desk.count("deliveries").await, 2);
+    desk.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_queued_again_has_as_long_as_its_kind() {
+    let desk = Desk::open().await;
+    bury(&desk.pair, 2).await;
+    let sql = desk.pair.notify_sql(Role::Superuser).await;
+    let short = "UPDATE notifications SET kind = 'PRO_EXPIRING_1_DAY' WHERE position = 1";
+    sql.batch_execute(short).await.expect("a kind");
+    let job = ask(&desk.pair, redrive(0)).await.job.expect("a job");
+    ended(&desk.pair, &job.job_id).await;
+    let days =
+        "SELECT round(extract(epoch FROM expire_time - now()) / 86400)::int FROM notifications ORDER BY position";
+    let days: Vec<i32> = sql.query(days, &[]).await.expect("rows").iter().map(|row| row.get(0)).collect();
+    assert_eq!(days, [1, 7]);
     desk.close().await;
 }
 
