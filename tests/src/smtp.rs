@@ -73,6 +73,7 @@ pub struct Setup {
 struct Script {
     next: HashMap<Stage, VecDeque<Reply>>,
     next_for: HashMap<(String, Stage), VecDeque<Reply>>,
+    otherwise: HashMap<Stage, Reply>,
     received: Vec<Letter>,
     connections: usize,
 }
@@ -88,11 +89,12 @@ impl Shared {
         self.script.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The next reply at a stage, if one was told.
+    /// The reply at a stage, if one was told.
     fn told(&self, stage: Stage, recipient: &str) -> Option<Reply> {
         let mut script = self.script();
         let for_recipient = script.next_for.get_mut(&(recipient.to_owned(), stage)).and_then(VecDeque::pop_front);
-        for_recipient.or_else(|| script.next.get_mut(&stage).and_then(VecDeque::pop_front))
+        let next = for_recipient.or_else(|| script.next.get_mut(&stage).and_then(VecDeque::pop_front));
+        next.or_else(|| script.otherwise.get(&stage).cloned())
     }
 }
 
@@ -140,6 +142,15 @@ impl SmtpSink {
     /// The same for mail to one recipient; from RCPT on.
     pub fn then_for(&self, recipient: &str, stage: Stage, replies: impl IntoIterator<Item = Reply>) {
         self.shared.script().next_for.entry((recipient.to_owned(), stage)).or_default().extend(replies);
+    }
+
+    /// Has all conversations answered so at a stage that `then` says nothing about; `None`: as usual.
+    pub fn otherwise(&self, stage: Stage, reply: Option<Reply>) {
+        let mut script = self.shared.script();
+        match reply {
+            Some(reply) => script.otherwise.insert(stage, reply),
+            None => script.otherwise.remove(&stage),
+        };
     }
 
     /// Every message so far whose final dot came, in order, whatever was said to it.

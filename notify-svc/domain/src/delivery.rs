@@ -45,6 +45,8 @@ pub struct Outcome {
     pub pause: Option<Duration>,
     /// Where the address has moved.
     pub moved_to: Option<String>,
+    /// What it tells of the provider, where class and reason don't say it.
+    pub told: Option<Health>,
 }
 
 impl Outcome {
@@ -55,6 +57,7 @@ impl Outcome {
         retry_after: None,
         pause: None,
         moved_to: None,
+        told: None,
     };
 
     /// Anything else.
@@ -67,6 +70,11 @@ impl Outcome {
         Self { retry_after, ..self }
     }
 
+    /// The same, with what it tells of the provider.
+    pub fn telling(self, health: Health) -> Self {
+        Self { told: Some(health), ..self }
+    }
+
     /// Whether the try counts against the limit. Those that failed by this service alone don't: only expiry ends them.
     pub fn counts(&self) -> bool {
         self.class != OutcomeClass::Configuration && self.reason != STOPPED && self.reason != KIND_UNKNOWN
@@ -74,6 +82,9 @@ impl Outcome {
 
     /// What it tells of the provider.
     pub fn health(&self) -> Health {
+        if let Some(told) = self.told {
+            return told;
+        }
         let reason = self.reason.as_ref();
         match self.class {
             _ if OWN_REASONS.contains(&reason) => Health::Unknown,

@@ -2,6 +2,7 @@
 
 use crate::{
     delivery::Outcome,
+    gate::Health,
     state::OutcomeClass::{self, Address, Ambiguous, Configuration, Content, Transient},
 };
 
@@ -38,6 +39,9 @@ pub struct Refusal<'a> {
 /// mailbox, x.6 media, x.7 policy), RFC 4954 for AUTH (432, 530, 534, 535, 538), RFC 7504 for 521 and 556. An enhanced code
 /// says more than the plain one, and is heard first. What is said to MAIL can't be the recipient's fault. A full mailbox (5.2.2)
 /// is given up here and now, but it is no reason never to write there again.
+///
+/// A server that closes the channel (421), or puts off whoever opens a session, logs in or names the sender, can't work for
+/// anybody just now. A recipient or a message that is put off is a matter of its own: greylisting, a full mailbox.
 pub fn classify(stage: Stage, refusal: Refusal<'_>) -> Outcome {
     let enhanced = enhanced(refusal.text).filter(|code| u16::from(code[0]) == refusal.code / 100);
     let class = match refusal.code {
@@ -58,7 +62,9 @@ pub fn classify(stage: Stage, refusal: Refusal<'_>) -> Outcome {
         },
         _ => return unanswered(stage, Loss::Unreadable),
     };
-    Outcome::new(class, reason(refusal.code, enhanced))
+    let outcome = Outcome::new(class, reason(refusal.code, enhanced));
+    let is_server = refusal.code == 421 || matches!(stage, Stage::Opening | Stage::Login | Stage::Sender);
+    if class == Transient && is_server { outcome.telling(Health::Failing) } else { outcome }
 }
 
 /// The enhanced codes that settle the matter (RFC 3463, section 3, and the IANA registry of enhanced status codes).
@@ -203,6 +209,35 @@ mod tests {
         for (stage, code, text, class, reason) in table {
             let outcome = classify(stage, Refusal { code, text });
             assert_eq!((outcome.class, outcome.reason.as_ref()), (class, reason), "{stage:?} {code} {text}");
+        }
+    }
+
+    #[test]
+    fn a_server_that_puts_everybody_off_is_failing_and_one_that_puts_off_a_recipient_is_not() {
+        use Health::{Alive, Failing, Refusing};
+        use Stage::{Data, Login, Message, Opening, Recipient, Sender};
+        for (stage, code, health) in [
+            (Opening, 421, Failing),
+            (Opening, 450, Failing),
+            (Opening, 554, Refusing),
+            (Login, 432, Refusing),
+            (Login, 454, Failing),
+            (Sender, 421, Failing),
+            (Sender, 451, Failing),
+            (Sender, 452, Failing),
+            (Sender, 550, Refusing),
+            (Sender, 552, Alive),
+            (Recipient, 421, Failing),
+            (Recipient, 450, Alive),
+            (Recipient, 451, Alive),
+            (Recipient, 550, Alive),
+            (Data, 421, Failing),
+            (Data, 451, Alive),
+            (Message, 421, Failing),
+            (Message, 451, Alive),
+            (Message, 554, Alive),
+        ] {
+            assert_eq!(classify(stage, Refusal { code, text: "" }).health(), health, "{stage:?} {code}");
         }
     }
 
