@@ -72,7 +72,8 @@ pub(crate) async fn pause(
     Ok(())
 }
 
-/// The channel sends again, in its turn among the gates that have opened. Returns whether it had been paused.
+/// The channel sends again, in its turn among the gates that have opened, and its provider is taken to be well: somebody has
+/// seen to it. Returns whether it had been paused.
 pub(crate) async fn resume(connection: &mut AsyncPgConnection, channel: Channel) -> QueryResult<bool> {
     let resumed = sql_query(
         "UPDATE gates
@@ -80,6 +81,15 @@ pub(crate) async fn resume(connection: &mut AsyncPgConnection, channel: Channel)
           WHERE gate = $1 AND closed_by <> ''",
     )
     .bind::<Text, _>(gate(channel))
+    .execute(connection)
+    .await?;
+    sql_query(
+        "UPDATE gates
+            SET closed_until = to_timestamp(0), open_time = now(), reason = '', failure_count = 0, failing_since = NULL,
+                tripped = false
+          WHERE gate = $1 AND tripped",
+    )
+    .bind::<Text, _>(format!("provider/{}", channel.as_str()))
     .execute(connection)
     .await?;
     feed::wake(connection).await?;
