@@ -172,7 +172,7 @@ impl Ended {
     fn delivery(&self, choice: &Choice) -> NewDelivery {
         NewDelivery {
             notification_id: self.notification_id,
-            position: self.position.saturating_add(1),
+            position: self.position.saturating_add(1).max(choice.place),
             lane: self.lane,
             choice: choice.clone(),
         }

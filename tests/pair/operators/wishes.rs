@@ -5,7 +5,7 @@ use chrono::{Timelike, Utc};
 use hmac::{Hmac, KeyInit, Mac};
 use p2phub_proto::notify::v1::{
     GetPreferencesRequest, Mute, Notification, NotificationKind, NotificationRequest, NotificationState, Preferences,
-    QuietHours, SetPreferencesRequest, UnsubscribeRequest,
+    QuietHours, RecipientContact, SetPreferencesRequest, UnsubscribeRequest,
 };
 use p2phub_tests::{
     builders::request_id,
@@ -103,7 +103,7 @@ async fn one_click_stops_email_and_another_changes_nothing() {
     let record = desk.record("ada").await;
     let details: Vec<_> =
         record.iter().filter(|one| one.0 == "Unsubscribe").map(|(.., detail)| detail.as_str()).collect();
-    assert_eq!(details, ["2 mutes, quiet hours", "had been done before"]);
+    assert_eq!(details, ["3 mutes, quiet hours", "had been done before"]);
     for token in ["", "AAAA", &token[1..], &"A".repeat(5000)] {
         let answer = clients.notifications.unsubscribe(redeem(token)).await;
         assert_eq!(fields(&refused(answer, Code::InvalidArgument, "INVALID_ARGUMENT")), ["token"]);
@@ -131,9 +131,11 @@ async fn what_quiet_hours_put_off_is_sent_once_they_are_gone() {
     let mut desk = Desk::open().await;
     let mut clients = desk.pair.clients.clone();
     clients.notifications.set_preferences(set("ada", quiet_now())).await.expect("an answer");
+    let contact = RecipientContact { channel: "webhook".to_owned(), address: desk.webhook.url("") };
     let signup = NotificationRequest {
         kind: NotificationKind::SignupL1.into(),
         arguments: [("name", "Bob"), ("xp", "35")].map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
+        contacts: vec![contact],
         ..broadcast("ada")
     };
     let id = desk.ask(signup).await;
