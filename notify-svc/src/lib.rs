@@ -94,7 +94,7 @@ pub async fn start(config: Config, shutdown: CancellationToken) -> anyhow::Resul
     let queued = Arc::new(Notify::new());
     let rules = Rules { channels: senders.channels(), policy: Arc::clone(&policy) };
     let ingest = ingest::IngestService::new(writers.clone(), rules.clone(), Arc::clone(&queued), stop.clone());
-    tokio::spawn(retention::run(pool.clone(), policy.retention(), stop.clone()));
+    tokio::spawn(retention::run(pool.clone(), Arc::clone(&policy), stop.clone()));
     let (feed, listener) = Listener::new(database, Arc::clone(&queued));
     let api = NotificationApi {
         pool,

@@ -9,7 +9,7 @@ use std::{future::Future, time::Duration};
 use diesel::result::DatabaseErrorKind;
 pub(crate) use diesel::result::Error as StoreError;
 
-mod addresses;
+pub(crate) mod addresses;
 pub(crate) mod audit;
 pub(crate) mod cancel;
 pub(crate) mod channels;

@@ -316,17 +316,22 @@ async fn a_delivery_that_cant_be_claimed_is_put_off_and_holds_nobody_up() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_refused_token_uses_up_no_try() {
+async fn a_refused_token_uses_up_no_try_and_is_probed_until_it_is_taken_again() {
     let mut desk = Desk::open().await;
     desk.telegram.then([Reply::json(401, &json!({ "ok": false, "description": "Unauthorized" }))]);
     desk.ask(to("one", vec![contact("telegram", "77")])).await;
     let superuser = desk.pair.notify_sql(Role::Superuser).await;
-    let tried = wait::until("the end of the attempt", async || {
-        let query = "SELECT d.tries_used, d.next_attempt_time > now() + interval '50 seconds'
-                       FROM deliveries d JOIN attempts a USING (notification_id, position) WHERE a.outcome = 'CONFIGURATION'";
+    let held = wait::until("the end of the attempt", async || {
+        let query = "SELECT d.tries_used, g.tripped, g.reason, g.open_time > now() + interval '3 seconds'
+                       FROM deliveries d JOIN attempts a USING (notification_id, position), gates g
+                      WHERE a.outcome = 'CONFIGURATION' AND d.parked_on = g.gate AND g.gate = 'provider/telegram'";
         superuser.query_opt(query, &[]).await.expect("an answer")
     })
     .await;
-    assert_eq!((tried.get::<_, i32>(0), tried.get::<_, bool>(1)), (0, true));
+    assert_eq!((held.get::<_, i32>(0), held.get::<_, bool>(1), held.get::<_, bool>(3)), (0, true, true));
+    assert_eq!(held.get::<_, String>(2), "TELEGRAM_TOKEN_REFUSED");
+    assert_eq!(desk.telegram.received().len(), 1, "no hurry");
+    // The token is good again.
+    desk.telegram.wait_for(2).await;
     desk.close().await;
 }

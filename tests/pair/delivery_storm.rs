@@ -8,6 +8,7 @@ mod kills;
 mod lanes;
 mod leases;
 mod limits;
+mod listener;
 mod retention;
 mod stops;
 mod wishes;

@@ -61,6 +61,11 @@ impl Proxy {
         });
     }
 
+    /// Refuses new connections until `resume`; those that are there stay.
+    pub fn refuse(&self) {
+        self.flow.send_modify(|flow| flow.refusing = true);
+    }
+
     /// Ends every connection; new ones pass.
     pub fn cut_once(&self) {
         self.flow.send_modify(|flow| flow.cuts += 1);

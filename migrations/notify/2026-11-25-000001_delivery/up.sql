@@ -60,6 +60,8 @@ CREATE TABLE addresses (
     notification_id uuid NOT NULL,
     PRIMARY KEY (channel, address)
 );
+-- Marks that have grown old go.
+CREATE INDEX addresses_marked ON addresses (mark_time) WHERE moved_to IS NULL;
 
 -- What recipients want; whoever isn't here wants everything.
 CREATE TABLE preferences (

@@ -35,6 +35,11 @@ impl TelegramSender {
         let endpoint = format!("{}/bot{token}/sendMessage", api_url.trim_end_matches('/'));
         let endpoint = Url::parse(&endpoint).context("TELEGRAM_API_URL is not a URL")?;
         ensure!(matches!(endpoint.scheme(), "http" | "https"), "TELEGRAM_API_URL is not an http or https URL");
+        // It is logged as it is.
+        let is_bare = endpoint.username().is_empty() && endpoint.password().is_none();
+        ensure!(is_bare, "TELEGRAM_API_URL holds a user or a password");
+        let is_path = endpoint.query().is_none() && endpoint.fragment().is_none();
+        ensure!(is_path, "TELEGRAM_API_URL must end with its path");
         Ok(Self { client, endpoint })
     }
 
@@ -138,10 +143,17 @@ mod tests {
         for (url, token, variable) in [
             ("nowhere", "1:a", "TELEGRAM_API_URL"),
             ("ftp://x", "1:a", "TELEGRAM_API_URL"),
+            ("https://user:hidden@x", "1:a", "TELEGRAM_API_URL"),
+            ("https://hidden@x", "1:a", "TELEGRAM_API_URL"),
+            ("https://:hidden@x", "1:a", "TELEGRAM_API_URL"),
+            ("https://user:hidden@", "1:a", "TELEGRAM_API_URL"),
+            ("https://x?key=hidden", "1:a", "TELEGRAM_API_URL"),
+            ("https://x#hidden", "1:a", "TELEGRAM_API_URL"),
             ("http://x", "1/../a", "TELEGRAM_BOT_TOKEN"),
         ] {
             let error = TelegramSender::new(client.clone(), url, token).err().expect("refused");
             assert!(error.to_string().contains(variable), "{error}");
+            assert!(!format!("{error:#}").contains("hidden"), "{error:#}");
         }
     }
 

@@ -19,7 +19,7 @@ use serde_json::json;
 use sha2::Sha256;
 
 use super::{Message, Sender, http};
-use crate::config::Config;
+use crate::{config::Config, template::Button};
 
 /// Bytes that the specification allows for a secret.
 const SECRET_BYTES: std::ops::RangeInclusive<usize> = 24..=64;
@@ -107,7 +107,7 @@ fn signature(key: &[u8], id: &str, timestamp: i64, body: &str) -> Option<String>
 /// The same for every attempt, so that the receiver can compare.
 fn payload(message: &Message) -> String {
     let kind = message.kind.as_str().to_lowercase();
-    json!({
+    let mut payload = json!({
         "type": format!("notification.{kind}"),
         "timestamp": message.create_time.to_rfc3339_opts(chrono::SecondsFormat::Micros, true),
         "data": {
@@ -119,8 +119,11 @@ fn payload(message: &Message) -> String {
             "arguments": message.arguments,
             "trace_id": message.trace_id,
         },
-    })
-    .to_string()
+    });
+    if let Some(Button { label, url }) = &message.rendered.button {
+        payload["data"]["button"] = json!({ "label": label, "url": url });
+    }
+    payload.to_string()
 }
 
 impl Sender for WebhookSender {

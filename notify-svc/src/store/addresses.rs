@@ -1,8 +1,9 @@
 //! Table `addresses`: what attempts have taught about them. The claim reads it together with what is due.
 
+use chrono::TimeDelta;
 use diesel::{
     QueryResult, sql_query,
-    sql_types::{Array, Nullable, Text, Uuid as SqlUuid},
+    sql_types::{Array, Integer, Interval, Nullable, Text, Uuid as SqlUuid},
 };
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use uuid::Uuid;
@@ -42,4 +43,24 @@ pub(super) async fn mark(connection: &mut AsyncPgConnection, mut marks: Vec<Mark
     .execute(connection)
     .await?;
     Ok(())
+}
+
+/// Removes up to `most` marks that are older than `keep`, and stop nothing any more; how many went. Where an address has moved
+/// to stays known.
+pub(crate) async fn remove_old_marks(
+    connection: &mut AsyncPgConnection,
+    keep: TimeDelta,
+    most: i32,
+) -> QueryResult<i64> {
+    let removed = sql_query(
+        "DELETE FROM addresses WHERE (channel, address) IN (
+             SELECT channel, address FROM addresses
+              WHERE moved_to IS NULL AND mark_time < now() - $1
+              ORDER BY channel, address LIMIT $2 FOR UPDATE SKIP LOCKED)",
+    )
+    .bind::<Interval, _>(keep)
+    .bind::<Integer, _>(most)
+    .execute(connection)
+    .await?;
+    Ok(i64::try_from(removed).unwrap_or(i64::MAX))
 }

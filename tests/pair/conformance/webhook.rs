@@ -7,13 +7,14 @@ use hmac::{Hmac, KeyInit, Mac};
 use notify_svc::Config;
 use p2phub_proto::notify::v1::{
     AttemptOutcome::{Address, Ambiguous, Content, Delivered, Transient},
-    RecipientContact,
+    NotificationKind, RecipientContact,
 };
 use p2phub_tests::sink::{self, Reply, Sink};
+use serde_json::json;
 use sha2::Sha256;
 
 use super::{
-    desk::{Desk, plain},
+    desk::{Desk, notice, plain},
     stand::{Received, Row, Stand},
 };
 
@@ -153,6 +154,33 @@ async fn while_the_secret_is_being_changed_both_sign() {
     let requests = stand.0.wait_for(1).await;
     let signatures = [signature(NEW, &requests[0]), signature(OLD, &requests[0])].join(" ");
     assert_eq!(requests[0].headers["webhook-signature"], signatures);
+    desk.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_button_comes_along_if_there_is_one_and_is_the_same_at_every_attempt() {
+    let stand = Webhook::start().await;
+    let configure = stand.configure();
+    let desk = Desk::open(move |config| {
+        configure(config);
+        config.app_url = Some("https://app.example.org/p2p".to_owned());
+    })
+    .await;
+    stand.play(0, Webhook::busy());
+    let level_up =
+        notice(NotificationKind::LevelUp, "someone", &[("level", "2"), ("xp", "300")], vec![stand.contact(0)]);
+    let event = desk.ask(vec![level_up]).await;
+    desk.settled(&event).await;
+    let button = json!({ "label": "See your network", "url": "https://app.example.org/p2p/network" });
+    let requests = stand.0.received();
+    assert_eq!(requests.len(), 2);
+    assert_eq!(requests[0].json()["data"]["button"], button);
+    assert_eq!(requests[0].body, requests[1].body);
+
+    let without = notice(NotificationKind::OperatorBroadcast, "someone", &[("text", "Hi")], vec![stand.contact(1)]);
+    let event = desk.ask(vec![without]).await;
+    desk.settled(&event).await;
+    assert!(stand.0.received()[2].json()["data"].get("button").is_none(), "there is none");
     desk.close().await;
 }
 

@@ -1,6 +1,7 @@
 //! What settled long ago goes; nothing else does.
 
 use p2phub_tests::{
+    pair::Options,
     postgres::Role,
     sink::{Reply, Sink},
     wait,
@@ -99,5 +100,28 @@ async fn the_service_itself_can_remove_only_what_is_settled_and_a_day_old() {
     age(&storm, "one", 2).await;
     let removed: i64 = service.query_one(remove_far, &[]).await.expect("a row").get(0);
     assert_eq!((removed, storm.count("notifications").await), (1, 1));
+    storm.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn marks_that_stop_nothing_any_more_go_and_nothing_else_that_is_known_of_addresses() {
+    const MARK_DAYS: i32 = 7;
+    let policy = policy(&[("/address_mark_days", json!(MARK_DAYS))]);
+    let mut storm = Storm::prepare(Options::default(), &policy, 8).await;
+    let marks = format!(
+        "INSERT INTO addresses (channel, address, reason, moved_to, mark_time, notification_id)
+         SELECT 'webhook', name || number, 'HTTP_410', moved_to, now() - make_interval(days => age), gen_random_uuid()
+           FROM (VALUES ('old', NULL, {MARK_DAYS} + 1, 1100), ('young', NULL, {MARK_DAYS} - 1, 10),
+                        ('moved', 'elsewhere', {MARK_DAYS} + 1, 10)) AS v (name, moved_to, age, count),
+                generate_series(1, count) AS number"
+    );
+    storm.sql.batch_execute(&marks).await.expect("rows");
+    storm.pair.start_notify().await;
+    wait::until("the old marks to go", async || {
+        (storm.count("addresses WHERE address LIKE 'old%'").await == 0).then_some(())
+    })
+    .await;
+    assert_eq!(storm.count("addresses WHERE address LIKE 'young%'").await, 10);
+    assert_eq!(storm.count("addresses WHERE address LIKE 'moved%'").await, 10);
     storm.finish().await;
 }
