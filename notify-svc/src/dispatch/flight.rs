@@ -22,7 +22,7 @@ use crate::store::due::{Due, Finished, Held};
 /// How old a lease gets before it is renewed.
 pub(super) const RENEW_AFTER: Duration = Duration::from_secs(5);
 /// How long a send takes until whoever waits for its end is put aside: most have ended long before.
-const SLOW_AFTER: Duration = Duration::from_millis(250);
+const SLOW_AFTER: Duration = Duration::from_millis(50);
 /// How an attempt ended whose task was lost.
 const TASK_LOST: &str = "TASK_LOST";
 
