@@ -52,12 +52,12 @@ fn options_and(telegram: &Sink, adjust: impl Fn(&mut notify_svc::Config) + Send 
 pub(crate) struct Desk {
     pub(crate) pair: Pair,
     producer: Producer,
-    webhook: Sink,
+    pub(crate) webhook: Sink,
     pub(crate) telegram: Sink,
 }
 
 impl Desk {
-    async fn open() -> Self {
+    pub(crate) async fn open() -> Self {
         Self::open_with(|_| {}).await
     }
 

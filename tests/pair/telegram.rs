@@ -1,12 +1,16 @@
 //! What Telegram and Slack are sent, what they refuse of it, and how a notification looks beforehand.
 
+use std::time::Duration;
+
 use p2phub_proto::notify::v1::{
     AttemptOutcome, DeliveryState, NotificationKind, NotificationRequest, RecipientContact, RenderPreviewRequest,
     RenderPreviewResponse,
 };
 use p2phub_tests::{
+    postgres::Role,
     refusal,
     sink::{Received, Reply, Sink},
+    wait,
 };
 use serde_json::{Value, json};
 use tonic::Code;
@@ -143,6 +147,26 @@ async fn a_group_that_became_a_supergroup_is_followed_there_for_good() {
     assert_eq!(story(&desk.settled(&event).await), [delivered("telegram")], "the old address is not tried again");
     let chats: Vec<_> = desk.telegram.received().iter().map(|request| request.json()["chat_id"].clone()).collect();
     assert_eq!(chats, ["-100", "-1001234567890", "-1001234567890"]);
+    desk.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn flood_control_pauses_the_whole_token_and_no_other_channel() {
+    let mut desk = Desk::open().await;
+    let flood = json!({ "ok": false, "error_code": 429, "parameters": { "retry_after": 3 } });
+    desk.telegram.then([Reply::json(429, &flood)]);
+    desk.ask(says(&[("text", "first")], contact("telegram", "1"))).await;
+    let superuser = desk.pair.notify_sql(Role::Superuser).await;
+    let paused = "SELECT FROM gates WHERE gate = 'provider/telegram' AND closed_until > now()";
+    wait::until("the pause", async || superuser.query_opt(paused, &[]).await.expect("an answer").map(drop)).await;
+    let other = desk.ask(says(&[("text", "other")], contact("telegram", "2"))).await;
+    let webhook = desk.ask(says(&[("text", "elsewhere")], contact("webhook", &desk.webhook.url("")))).await;
+    assert_eq!(story(&desk.settled(&webhook).await), [delivered("webhook")]);
+    assert_eq!(desk.telegram.received().len(), 1, "another chat of the same bot waits");
+    assert_eq!(story(&desk.settled(&other).await), [delivered("telegram")]);
+    let sent = desk.telegram.received();
+    let pause = sent[1].at - sent[0].at;
+    assert!(pause >= Duration::from_secs(3), "the bot went on after {pause:?}");
     desk.close().await;
 }
 

@@ -8,7 +8,7 @@ use p2phub_tests::{
 };
 use serde_json::json;
 
-use super::{Storm, policy, to};
+use super::{Storm, every_worker, policy, to};
 
 /// As if all of a recipient's notifications had come, and settled if they did, so many days earlier. Their IDs are UUIDv7.
 async fn age(storm: &Storm, recipient_id: &str, days: i32) {
@@ -65,6 +65,38 @@ async fn what_settled_long_ago_goes_in_batches_and_nothing_else() {
         "with all that belongs to them"
     );
     assert_eq!(storm.count("inbox").await, keys, "keys stay for ever");
+    storm.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_goes_leaves_its_room_to_what_comes() {
+    const COUNT: usize = 400;
+    const KEPT: usize = 5;
+    let sink = Sink::start().await;
+    let storm = Storm::within(&policy(&[("/in_flight_percent", every_worker())]), 64).await;
+    let service = storm.pair.notify_sql(Role::Service).await;
+    let mut sizes = Vec::new();
+    for round in 0..5 {
+        let recipient_id = format!("round-{round}");
+        storm.publish(&vec![to(&recipient_id, &sink.url("/")); COUNT]).await;
+        // Behind them, so that no table can simply be cut off.
+        storm.publish(&vec![to("kept", &sink.url("/")); KEPT]).await;
+        storm.delivered(COUNT + KEPT * (round + 1)).await;
+        age(&storm, &recipient_id, 91).await;
+        let remove = "SELECT remove_settled(now() - interval '90 days', 100)";
+        while service.query_one(remove, &[]).await.expect("a row").get::<_, i64>(0) > 0 {}
+        assert_eq!(storm.count("notifications").await, KEPT * (round + 1));
+        // What autovacuum does by itself, in its own time.
+        for table in ["notifications", "deliveries", "attempts"] {
+            storm.sql.batch_execute(&format!("VACUUM {table}")).await.expect("a vacuum");
+        }
+        let size =
+            "SELECT sum(pg_table_size(t))::bigint FROM unnest('{notifications,deliveries,attempts}'::regclass[]) AS t";
+        sizes.push(storm.number(size).await);
+    }
+    println!("bytes after each round: {sizes:?}");
+    // Without room used again, five rounds take four times as much as one, and more.
+    assert!(sizes[4] < 2 * sizes[0], "the tables grow: {sizes:?}");
     storm.finish().await;
 }
 

@@ -172,3 +172,19 @@ async fn quiet_hours_put_off_what_isnt_about_money() {
     assert_eq!(sink.received().len(), 3);
     storm.finish().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_kind_is_tried_within_its_own_bounds_and_then_dead_with_the_reason() {
+    let sink = Sink::start().await;
+    sink.otherwise(Reply::status(503));
+    let own = json!({ "tries_max": 2, "first_delay_ms": 100 });
+    let storm = Storm::within(&policy(&[("/kinds/OPERATOR_BROADCAST", own)]), 8).await;
+    storm.publish(&[to("impatient", &sink.url("/a")), urgent("patient", &sink.url("/b"))]).await;
+    let (state, deliveries) = storm.settled("impatient").await;
+    let (_, how, why, attempts) = &deliveries[0];
+    assert_eq!((state.as_str(), how.as_str(), why.as_str()), ("DEAD", "FAILED", "RETRIES_EXHAUSTED"));
+    assert_eq!(attempts, &["TRANSIENT HTTP_503", "TRANSIENT HTTP_503"]);
+    let patient = "notifications WHERE recipient_id = 'patient' AND state = 'QUEUED'";
+    assert_eq!(storm.count(patient).await, 1, "the other kind is tried on");
+    storm.finish().await;
+}
