@@ -43,6 +43,7 @@ impl Producer {
             traceparent: format!("00-{}-00f067aa0ba902b7-01", id.simple()),
             occur_time: Some(SystemTime::now().into()),
             event: NotificationEvent { requests }.encode_to_vec(),
+            ..Default::default()
         };
         self.credits -= 1;
         self.owed += 1;

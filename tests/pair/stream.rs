@@ -37,7 +37,12 @@ pub(crate) fn broadcast(recipient_id: &str) -> NotificationRequest {
 }
 
 pub(crate) fn record(event: Vec<u8>) -> EventRecord {
-    EventRecord { event_id: Uuid::new_v4().to_string(), traceparent: TRACEPARENT.to_owned(), occur_time: None, event }
+    EventRecord {
+        event_id: Uuid::new_v4().to_string(),
+        traceparent: TRACEPARENT.to_owned(),
+        event,
+        ..Default::default()
+    }
 }
 
 fn good() -> EventRecord {

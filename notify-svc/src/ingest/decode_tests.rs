@@ -22,9 +22,8 @@ fn level_up() -> NotificationRequest {
 fn record(requests: Vec<NotificationRequest>) -> EventRecord {
     EventRecord {
         event_id: Uuid::nil().to_string(),
-        traceparent: String::new(),
-        occur_time: None,
         event: NotificationEvent { requests }.encode_to_vec(),
+        ..Default::default()
     }
 }
 

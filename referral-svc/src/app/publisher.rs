@@ -216,5 +216,6 @@ fn record(event: OutboxEvent) -> EventRecord {
         traceparent: telemetry::traceparent_of(&span),
         occur_time: timestamp(event.create_time),
         event: event.event,
+        baggage: String::new(),
     }
 }

@@ -1,6 +1,7 @@
 //! Traces, logs and error reports of the process: installed once by `main`, used everywhere through `tracing`.
 
 mod format;
+pub mod metrics;
 mod settings;
 mod trace;
 
@@ -64,6 +65,7 @@ impl Drop for Telemetry {
         if let Err(error) = self.provider.shutdown() {
             tracing::warn!(%error, "the last traces were not sent");
         }
+        metrics::shutdown();
         drop(self.sentry.take());
         if let Some(runtime) = self.export_runtime.take() {
             runtime.shutdown_background();
@@ -81,7 +83,8 @@ pub fn init(service_name: &'static str) -> anyhow::Result<Telemetry> {
     let export_runtime = otlp_on.then(export_runtime).transpose()?;
     let provider = {
         let _entered = export_runtime.as_ref().map(tokio::runtime::Runtime::enter);
-        tracer_provider(service_name, otlp_on)?
+        metrics::install(resource(service_name), otlp_on)?;
+        tracer_provider(resource(service_name), otlp_on)?
     };
     // In this order: Sentry's own hook takes the panic with its stack first, then calls this one.
     log_panics();
@@ -120,6 +123,8 @@ pub fn ensure() {
         let filter = settings::log_filter(&rust_log).ok()?;
         Some(log_layer(false, filter, std::io::stderr))
     });
+    // Without an exporter nothing can be wrong with it.
+    let _ = metrics::install(resource("p2phub"), false);
     let provider = SdkTracerProvider::builder().build();
     // Another thread may have been first: then its subscriber serves as well.
     let _ = tracing_subscriber::registry().with(otel_layer(&provider)).with(logs).try_init();
@@ -140,13 +145,8 @@ fn export_runtime() -> anyhow::Result<tokio::runtime::Runtime> {
 }
 
 /// Without OTLP spans are made all the same, so that every call has a trace ID. The sampler is OTEL_TRACES_SAMPLER's.
-fn tracer_provider(service_name: &'static str, otlp_on: bool) -> anyhow::Result<SdkTracerProvider> {
-    let mut resource = Resource::builder()
-        .with_attribute(KeyValue::new(opentelemetry_semantic_conventions::attribute::SERVICE_VERSION, VERSION));
-    if std::env::var_os("OTEL_SERVICE_NAME").is_none_or(|name| name.is_empty()) {
-        resource = resource.with_service_name(service_name);
-    }
-    let mut provider = SdkTracerProvider::builder().with_resource(resource.build());
+fn tracer_provider(resource: Resource, otlp_on: bool) -> anyhow::Result<SdkTracerProvider> {
+    let mut provider = SdkTracerProvider::builder().with_resource(resource);
     if otlp_on {
         let exporter = SpanExporter::builder()
             .with_tonic()
@@ -155,6 +155,17 @@ fn tracer_provider(service_name: &'static str, otlp_on: bool) -> anyhow::Result<
         provider = provider.with_batch_exporter(exporter);
     }
     Ok(provider.build())
+}
+
+/// What the spans and metrics of this process stand under.
+fn resource(service_name: &'static str) -> Resource {
+    let resource = Resource::builder()
+        .with_attribute(KeyValue::new(opentelemetry_semantic_conventions::attribute::SERVICE_VERSION, VERSION));
+    if std::env::var_os("OTEL_SERVICE_NAME").is_none_or(|name| name.is_empty()) {
+        resource.with_service_name(service_name).build()
+    } else {
+        resource.build()
+    }
 }
 
 /// Sees spans whatever RUST_LOG says: trace IDs don't depend on what is logged.

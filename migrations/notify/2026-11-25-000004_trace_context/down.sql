@@ -1,0 +1,1 @@
+ALTER TABLE notifications DROP COLUMN baggage, DROP COLUMN occur_time;
