@@ -5,18 +5,19 @@ mod hanging;
 mod steady;
 mod sustained;
 
-use std::{env, time::Duration};
+use std::time::Duration;
 
 use clap::Args;
 use p2phub_tests::{
     instance::Instance,
     pair::{Options, Pair},
     ports,
-    postgres::{Role, Server},
+    postgres::Role,
 };
 use tokio::time::sleep;
 
 use crate::{
+    setting::{self, discard},
     table::{row, section},
     usage::resident_mib,
 };
@@ -51,7 +52,7 @@ impl Sizes {
 
 pub(crate) async fn run(sizes: Sizes) {
     let sizes = if sizes.quick { Sizes { notifications: 1_000, seconds: 3, rounds: 1, ..sizes } } else { sizes };
-    let settings = durable().await;
+    let settings = setting::durable().await;
     println!("Services are processes of their own; PostgreSQL, the load and the receiver share the machine with them.");
     println!("PostgreSQL: {settings}. The receiver has {HOSTS} addresses unless it is said otherwise.");
     section("Idle");
@@ -80,23 +81,9 @@ async fn idle() {
     discard(pair).await;
 }
 
-/// What the server does to keep what is committed.
-async fn durable() -> String {
-    let server = Server::shared().await;
-    let client = server.connect("postgres", "postgres").await.expect("a superuser's connection");
-    let mut settings = Vec::new();
-    for name in ["fsync", "synchronous_commit", "full_page_writes"] {
-        let value: String = client.query_one(&format!("SHOW {name}"), &[]).await.expect("a setting").get(0);
-        assert_eq!(value, "on", "{name}: figures without it would mean nothing");
-        settings.push(format!("{name} {value}"));
-    }
-    settings.join(", ")
-}
-
-/// Processes of this very program.
+/// Processes that sign webhooks.
 fn options() -> Options {
-    let program = env::current_exe().expect("this program").into_os_string().into_string().expect("a path in UTF-8");
-    Options::default().processes(program.leak()).variable("WEBHOOK_SIGNING_SECRET", SECRET)
+    setting::options().variable("WEBHOOK_SIGNING_SECRET", SECRET)
 }
 
 /// Instances of notify-svc on a fresh database; the first one is where the stream leads.
@@ -108,12 +95,6 @@ async fn notify(options: Options, instances: usize) -> (Pair, Vec<Instance>) {
         others.push(pair.another_notify(ports::free()).await);
     }
     (pair, others)
-}
-
-/// Ends it all at once: nobody waits for what is still in flight.
-async fn discard(mut pair: Pair) {
-    drop((pair.referral.take(), pair.notify.take()));
-    pair.finish().await;
 }
 
 /// Deliveries that aren't settled.

@@ -5,7 +5,9 @@ mod delivery;
 mod latency;
 mod load;
 mod receiver;
+mod setting;
 mod table;
+mod telemetry;
 mod usage;
 
 use std::{env, process::ExitCode};
@@ -29,6 +31,8 @@ struct Cli {
 enum Benchmark {
     /// Events accepted over the stream, notifications delivered, time from commit to delivery, one recipient that hangs
     Delivery(delivery::Sizes),
+    /// What telemetry costs, and what callers feel of a collector that isn't well
+    Telemetry(telemetry::Sizes),
 }
 
 fn main() -> ExitCode {
@@ -47,6 +51,7 @@ fn main() -> ExitCode {
     runtime.block_on(async {
         match cli.benchmark {
             Benchmark::Delivery(sizes) => delivery::run(sizes).await,
+            Benchmark::Telemetry(sizes) => telemetry::run(sizes).await,
         }
     });
     ExitCode::SUCCESS

@@ -65,6 +65,11 @@ impl Receiver {
         format!("http://{}/{recipient}", self.addresses[recipient % self.addresses.len()])
     }
 
+    /// Its first address.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.addresses[0]
+    }
+
     pub(crate) fn count(&self) -> usize {
         lock(&self.arrivals).len()
     }
