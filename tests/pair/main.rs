@@ -7,6 +7,7 @@ mod conformance;
 mod delivery;
 mod delivery_storm;
 mod edge;
+mod failing_call;
 mod guards;
 mod harness;
 mod idempotency;
