@@ -98,14 +98,8 @@ async fn decide_and_write(transaction: &mut Transaction, rules: &Rules, batch: &
     let known = requests::load(transaction, &keys).await?;
     let fresh = batch.iter().filter(|queued| key(queued).is_none_or(|key| !known.contains_key(&key)));
     let state = load::state(transaction, fresh.map(|queued| &queued.command), &rules.plan).await?;
-    let mut deciding = Deciding {
-        rules,
-        now,
-        state,
-        known,
-        written: Written::default(),
-        ids: IdSource::new(now, rand::random),
-    };
+    let mut deciding =
+        Deciding { rules, now, state, known, written: Written::default(), ids: IdSource::new(now, rand::random) };
     let answers = batch.iter().map(|queued| deciding.answer(queued)).collect();
     let Deciding { state, written, .. } = deciding;
     if written.is_empty() {

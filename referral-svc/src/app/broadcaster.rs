@@ -128,7 +128,8 @@ async fn step(transaction: &mut Transaction, broadcast: Broadcast, now: DateTime
         let event_id = IdSource::new(now, rand::random).uuid();
         let traceparent = broadcast.asked.traceparent.clone();
         let baggage = String::new();
-        outbox::insert_bulk(transaction, &OutboxEvent { event_id, create_time: now, traceparent, baggage, event }).await?;
+        outbox::insert_bulk(transaction, &OutboxEvent { event_id, create_time: now, traceparent, baggage, event })
+            .await?;
     }
     let done = Step { recipients: u32::try_from(taken).unwrap_or(u32::MAX), looked_at, exhausted };
     write(transaction, &broadcast.after(done, now)).await

@@ -145,9 +145,7 @@ impl Committer {
                 // Two writers that met in a unique key see each other on the second try.
                 [_] if is_unique_violation(&error) && conflicts == 1 => continue,
                 // Under the trace that the caller is told.
-                [command] => command
-                    .span
-                    .in_scope(|| tracing::error!(error = %error, "a command can't be committed")),
+                [command] => command.span.in_scope(|| tracing::error!(error = %error, "a command can't be committed")),
                 _ => tracing::warn!(error = %error, commands = commands.len(), "a batch is split"),
             }
             return Err(None);

@@ -246,8 +246,7 @@ impl Stream<'_> {
 /// From sending to the record's own acknowledgement, in the trace of the command that made the event.
 fn publish_span(event: &OutboxEvent) -> Span {
     let span = tracing::info_span!(parent: None, "publish", otel.kind = "producer", event_id = %event.event_id);
-    telemetry::set_parent(&span, &event.traceparent);
-    telemetry::add_baggage(&span, &event.baggage);
+    telemetry::set_parent_with_baggage(&span, &event.traceparent, &event.baggage);
     span
 }
 

@@ -77,8 +77,7 @@ impl Queued {
     /// Opens the commit's span, in which the command's trace goes on.
     pub(super) fn take_up(&mut self) {
         let span = tracing::info_span!(parent: None, "commit", method = self.method);
-        telemetry::set_parent(&span, &self.traceparent);
-        telemetry::add_baggage(&span, &self.baggage);
+        telemetry::set_parent_with_baggage(&span, &self.traceparent, &self.baggage);
         self.traceparent = telemetry::traceparent_of(&span);
         self.span = span;
     }

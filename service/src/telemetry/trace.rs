@@ -9,6 +9,8 @@ use tonic::metadata::MetadataMap;
 use tracing::Span;
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 
+use super::baggage::add_baggage;
+
 const TRACEPARENT: &str = "traceparent";
 /// Today's version has 55 bytes; that leaves room for what later ones add.
 const MAX_LENGTH: usize = 128;
@@ -37,6 +39,12 @@ pub fn set_parent(span: &Span, traceparent: &str) {
         // It fails for a span that is switched off or already entered: then that span's own trace goes on.
         let _ = span.set_parent(context);
     }
+}
+
+/// As `set_parent`, with the baggage that came along as attributes.
+pub fn set_parent_with_baggage(span: &Span, traceparent: &str, baggage: &str) {
+    set_parent(span, traceparent);
+    add_baggage(span, baggage);
 }
 
 /// Links a span to another trace: for what runs much later than its cause. An invalid traceparent changes nothing.
