@@ -10,6 +10,7 @@ pub mod pair;
 pub mod ports;
 pub mod postgres;
 pub mod process;
+pub mod prometheus;
 pub mod proxy;
 pub mod raw;
 pub mod refusal;
