@@ -1,6 +1,6 @@
 //! Configuration: one environment variable a field, checked before anything starts.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use anyhow::{Context, bail};
 use clap::Parser;
@@ -13,6 +13,9 @@ use crate::store::clock::Clock;
 const POOL_SIZE: usize = 16;
 const NOTIFY_URL: &str = "http://127.0.0.1:50052";
 const PAYMENT_METHODS: &str = "manual";
+const LEDGER_CHECK_INTERVAL_MINUTES: u64 = 60;
+/// A week.
+const LEDGER_CHECK_INTERVAL_MINUTES_MAX: u64 = 7 * 24 * 60;
 
 /// P2PHub's referral service: partners, payments and the ledger, over gRPC.
 #[derive(Parser, Clone)]
@@ -39,6 +42,15 @@ pub struct Config {
     /// Which payment methods are open, separated by commas: trusted, manual; empty: none.
     #[arg(long, env = "PAYMENT_METHODS", default_value = PAYMENT_METHODS, value_name = "PAYMENT_METHODS")]
     pub payment_methods: String,
+    /// Minutes between two checks of the books; 0: only when an operator asks.
+    #[arg(
+        long,
+        env = "LEDGER_CHECK_INTERVAL_MINUTES",
+        default_value_t = LEDGER_CHECK_INTERVAL_MINUTES,
+        value_parser = clap::value_parser!(u64).range(0..=LEDGER_CHECK_INTERVAL_MINUTES_MAX),
+        value_name = "LEDGER_CHECK_INTERVAL_MINUTES"
+    )]
+    pub ledger_check_interval_minutes: u64,
     /// Shifts the time, for tests.
     #[arg(skip)]
     pub clock: Clock,
@@ -59,6 +71,7 @@ impl Config {
             notify_url: NOTIFY_URL.to_owned(),
             plan_file: None,
             payment_methods: PAYMENT_METHODS.to_owned(),
+            ledger_check_interval_minutes: LEDGER_CHECK_INTERVAL_MINUTES,
             clock: Clock::default(),
         }
     }
@@ -92,12 +105,18 @@ impl Config {
             .collect()
     }
 
+    /// None: never.
+    pub(crate) fn ledger_check_every(&self) -> Option<Duration> {
+        let minutes = self.ledger_check_interval_minutes;
+        (minutes > 0).then(|| Duration::from_secs(minutes * 60))
+    }
+
     pub(crate) fn notify(&self) -> anyhow::Result<Endpoint> {
         let endpoint = Endpoint::from_shared(self.notify_url.clone())
             .ok()
             .filter(|endpoint| endpoint.uri().scheme_str() == Some("http") && endpoint.uri().host().is_some())
             .context("NOTIFY_URL: must be an http URL, such as http://127.0.0.1:50052")?;
-        let patience = std::time::Duration::from_secs(5);
+        let patience = Duration::from_secs(5);
         Ok(endpoint
             .connect_timeout(patience)
             .http2_keep_alive_interval(patience)

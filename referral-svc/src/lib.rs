@@ -8,6 +8,7 @@
 mod api;
 mod app;
 mod config;
+mod metrics;
 mod store;
 mod wire;
 
@@ -24,7 +25,7 @@ use service::{
 use tokio::{sync::Notify, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
-use app::{Broadcaster, CommandQueue, Committer, Publisher, Rules};
+use app::{Bookkeeper, Broadcaster, CommandQueue, Committer, Publisher, Rules};
 pub use config::Config;
 pub use store::clock::Clock;
 
@@ -66,6 +67,9 @@ impl Handle {
 
 /// Migrates, checks the plan, binds, and serves until `shutdown`.
 pub async fn start(config: Config, shutdown: CancellationToken) -> anyhow::Result<Handle> {
+    // Without `main` there is nothing yet that measures.
+    service::telemetry::ensure();
+    metrics::init();
     let (plan, methods, notify) = (config.plan()?, config.methods()?, config.notify()?);
     let database = config.database()?;
     database.check("REFERRAL_DATABASE_URL", "REFERRAL_MIGRATION_URL")?;
@@ -93,10 +97,18 @@ pub async fn start(config: Config, shutdown: CancellationToken) -> anyhow::Resul
     };
     let publisher = Publisher { pool: writers, notify, committed, shutdown: shutdown.clone() };
     let census = app::run_census(pool.clone(), config.clock.clone(), queue.clone(), shutdown.clone());
+    let sampler = app::run_sampler(pool.clone(), config.clock.clone(), shutdown.clone());
+    let bookkeeper = Bookkeeper { pool: pool.clone(), every: config.ledger_check_every(), shutdown: shutdown.clone() };
     let server = server(&config, queue, pool.clone()).serve(config.listen, pool, shutdown.clone()).await?;
     let drained = CancellationToken::new();
     let committing = tokio::spawn(committer.run(drained.clone()));
-    let jobs = [tokio::spawn(publisher.run()), tokio::spawn(broadcaster.run()), tokio::spawn(census)];
+    let jobs = [
+        tokio::spawn(publisher.run()),
+        tokio::spawn(broadcaster.run()),
+        tokio::spawn(census),
+        tokio::spawn(sampler),
+        tokio::spawn(bookkeeper.run()),
+    ];
     let jobs = [committing].into_iter().chain(jobs).collect();
     Ok(Handle { local_addr: server.local_addr, server, jobs, shutdown, drained })
 }

@@ -18,6 +18,7 @@ use super::{
     batch::{self, Answers, Failure, Rules},
     queue::{Answer, CommandQueue, Failed, Queued, Waiting},
 };
+use crate::metrics::{self, Tally};
 
 /// How many commands one transaction takes at most.
 const BATCH_MAX: usize = 500;
@@ -83,6 +84,7 @@ impl Committer {
             }
             match self.attempt(&commands).instrument(span).await {
                 Ok(answers) => {
+                    metrics::count(&Tally::sum(answers.iter().flatten().map(|answer| &answer.tally)));
                     for (reply, answer) in replies.into_iter().zip(answers) {
                         // A caller who has gone asks again with the same request ID.
                         let _ = reply.send(answer);

@@ -24,6 +24,7 @@ use tracing::Instrument;
 use uuid::Uuid;
 
 use crate::{
+    metrics::{self, OpenStream},
     store::outbox::{self, OutboxEvent},
     wire::outward::timestamp,
 };
@@ -91,16 +92,19 @@ impl Publisher {
     }
 
     async fn publish(&self, connection: &mut AsyncPgConnection, worked: &mut bool) -> anyhow::Result<()> {
-        let channel = self.notify.connect().await.context("connecting to notify-svc (NOTIFY_URL)")?;
+        let channel = self.notify.connect().await.inspect_err(|_| metrics::connect_failed());
+        let channel = channel.context("connecting to notify-svc (NOTIFY_URL)")?;
         let (frames, outgoing) = mpsc::channel(READ_MAX);
         let open = Frame::Open(PublishOpen { producer: PRODUCER.to_owned() });
         frames.send(PublishRequest { frame: Some(open) }).await?;
         let mut request = tonic::Request::new(ReceiverStream::new(outgoing));
         request.metadata_mut().insert("p2phub-caller", tonic::metadata::MetadataValue::from_static(PRODUCER));
-        let incoming = NotificationIngestServiceClient::new(channel).publish(request).await?.into_inner();
+        let opened = NotificationIngestServiceClient::new(channel).publish(request).await;
+        let incoming = opened.inspect_err(|_| metrics::connect_failed())?.into_inner();
         tracing::info!("publishing to notify-svc");
         let heard = Instant::now();
-        let mut stream = Stream { connection, frames, incoming, credits: 0, in_flight: HashMap::new(), heard };
+        let open = OpenStream::new();
+        let mut stream = Stream { connection, frames, incoming, open, credits: 0, in_flight: HashMap::new(), heard };
         loop {
             let more = stream.send_unsettled().await?;
             tokio::select! {
@@ -132,6 +136,7 @@ struct Stream<'a> {
     connection: &'a mut AsyncPgConnection,
     frames: mpsc::Sender<PublishRequest>,
     incoming: Streaming<PublishResponse>,
+    open: OpenStream,
     /// How many more records notify-svc takes.
     credits: usize,
     /// Sent on this stream, not yet settled; each with the trace that it belongs to.
@@ -161,6 +166,7 @@ impl Stream<'_> {
                 self.credits -= 1;
                 self.frames.send(PublishRequest { frame: Some(Frame::Record(record(event))) }).await?;
             }
+            self.open.credits(self.credits);
             if all {
                 return Ok(false);
             }
@@ -176,7 +182,7 @@ impl Stream<'_> {
             let event_id = Uuid::try_parse(&result.event_id).context("an event ID in a result")?;
             let traceparent = self.in_flight.get(&event_id).context("a result for an event that was not sent")?;
             match result.outcome() {
-                RecordOutcome::Stored | RecordOutcome::Duplicate => settled.push(event_id),
+                outcome @ (RecordOutcome::Stored | RecordOutcome::Duplicate) => settled.push((event_id, outcome)),
                 RecordOutcome::Rejected => {
                     let span = tracing::info_span!(parent: None, "set_aside", %event_id);
                     telemetry::set_parent(&span, traceparent);
@@ -186,12 +192,14 @@ impl Stream<'_> {
             }
         }
         if !settled.is_empty() {
-            outbox::settle(self.connection, &settled).await?;
-            settled.iter().for_each(|event_id| {
-                self.in_flight.remove(event_id);
-            });
+            outbox::settle(self.connection, &settled.iter().map(|(event_id, _)| *event_id).collect::<Vec<_>>()).await?;
+            for (event_id, outcome) in settled {
+                self.in_flight.remove(&event_id);
+                metrics::settled(outcome);
+            }
         }
         self.credits += usize::try_from(response.credits).context("negative credits")?;
+        self.open.credits(self.credits);
         Ok(())
     }
 
@@ -202,6 +210,7 @@ impl Stream<'_> {
             "notify-svc rejected an event; it is kept in the outbox"
         );
         outbox::reject(self.connection, event_id, &result.reason, &result.detail).await?;
+        metrics::settled(RecordOutcome::Rejected);
         self.in_flight.remove(&event_id);
         Ok(())
     }
