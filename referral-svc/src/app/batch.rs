@@ -16,10 +16,7 @@ use referral_domain::{
     plan::Plan,
     state::{Decision, State},
 };
-use service::{
-    database::{self, Pool},
-    telemetry,
-};
+use service::database::{self, Pool};
 use uuid::Uuid;
 
 use super::{
@@ -107,15 +104,8 @@ async fn decide_and_write(transaction: &mut Transaction, rules: &Rules, batch: &
     let known = requests::load(transaction, &keys).await?;
     let fresh = batch.iter().filter(|queued| key(queued).is_none_or(|key| !known.contains_key(&key)));
     let state = load::state(transaction, fresh.map(|queued| &queued.command), &rules.plan).await?;
-    let mut deciding = Deciding {
-        rules,
-        now,
-        state,
-        known,
-        written: Written::default(),
-        ids: IdSource::new(now, rand::random),
-        batch_traceparent: telemetry::current_traceparent(),
-    };
+    let mut deciding =
+        Deciding { rules, now, state, known, written: Written::default(), ids: IdSource::new(now, rand::random) };
     let answers = batch.iter().map(|queued| deciding.answer(queued)).collect();
     let Deciding { state, written, .. } = deciding;
     if written.is_empty() {
@@ -132,7 +122,6 @@ struct Deciding<'a> {
     known: HashMap<RequestKey, Answered>,
     written: Written,
     ids: IdSource,
-    batch_traceparent: String,
 }
 
 impl Deciding<'_> {
@@ -142,10 +131,8 @@ impl Deciding<'_> {
         }
         let context = Context { now: self.now, plan: &self.rules.plan, methods: &self.rules.methods };
         let (state, ids) = (&self.state, &mut self.ids);
-        let span = tracing::info_span!(parent: None, "decide", method = queued.method);
-        telemetry::set_parent(&span, &queued.traceparent);
-        telemetry::add_link(&span, &self.batch_traceparent);
-        let _decided = span.enter();
+        // Whatever is logged here belongs to this command's trace, not to the batch's.
+        let _entered = queued.span.enter();
         // The state is only read, so a decision that panics leaves nothing half done.
         let decision = catch_unwind(AssertUnwindSafe(|| decide(state, &queued.command, &context, ids)));
         match decision {
@@ -154,7 +141,7 @@ impl Deciding<'_> {
                 tracing::error!(error = %undecided, "a command can't be decided");
                 Err(Failed::Defect)
             }
-            // The panic hook has logged it, in this span.
+            // The panic hook has logged it.
             Err(_panic) => Err(Failed::Defect),
         }
     }
@@ -201,6 +188,7 @@ impl Deciding<'_> {
                 event_id: self.ids.uuid(),
                 create_time: self.now,
                 traceparent: queued.traceparent.clone(),
+                baggage: queued.baggage.clone(),
                 event: event::encode(&decision.changes.notices),
             });
         }

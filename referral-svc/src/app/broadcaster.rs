@@ -95,9 +95,15 @@ impl Broadcaster {
         }
         let span = tracing::info_span!(parent: None, "broadcast_step", broadcast_id = %broadcast.broadcast_id);
         telemetry::add_link(&span, &broadcast.asked.traceparent);
-        step(&mut transaction, broadcast, now).instrument(span).await?;
-        transaction.commit().await?;
-        Ok(Did::Step)
+        let stepping = async {
+            step(&mut transaction, broadcast, now).await?;
+            transaction.commit().await
+        };
+        let stepped = stepping.instrument(span.clone()).await;
+        if stepped.is_err() {
+            telemetry::mark_failed(&span, "FAILED");
+        }
+        stepped.map(|()| Did::Step)
     }
 }
 
@@ -121,7 +127,9 @@ async fn step(transaction: &mut Transaction, broadcast: Broadcast, now: DateTime
     if taken > 0 {
         let event_id = IdSource::new(now, rand::random).uuid();
         let traceparent = broadcast.asked.traceparent.clone();
-        outbox::insert_bulk(transaction, &OutboxEvent { event_id, create_time: now, traceparent, event }).await?;
+        let baggage = String::new();
+        outbox::insert_bulk(transaction, &OutboxEvent { event_id, create_time: now, traceparent, baggage, event })
+            .await?;
     }
     let done = Step { recipients: u32::try_from(taken).unwrap_or(u32::MAX), looked_at, exhausted };
     write(transaction, &broadcast.after(done, now)).await

@@ -20,10 +20,12 @@ const PARTNERS_MAX: i64 = 200;
 pub(crate) async fn run(pool: database::Pool, clock: Clock, queue: CommandQueue, shutdown: CancellationToken) {
     while shutdown.run_until_cancelled(tokio::time::sleep(EVERY)).await.is_some() {
         let span = tracing::info_span!(parent: None, "count_pro_members");
-        let counted = AssertUnwindSafe(count(&pool, &clock, &queue)).catch_unwind().instrument(span).await;
+        let counting = AssertUnwindSafe(count(&pool, &clock, &queue)).catch_unwind();
+        let counted = counting.instrument(span.clone()).await;
         // A panic is logged by its hook.
         if let Ok(Err(error)) = counted {
-            tracing::warn!(error = %error, "PRO members are not counted this time");
+            telemetry::mark_failed(&span, "FAILED");
+            span.in_scope(|| tracing::warn!(error = %error, "PRO members are not counted this time"));
         }
     }
 }

@@ -12,7 +12,7 @@ use referral_domain::command::Command;
 use service::{database, telemetry};
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
-use tracing::Instrument;
+use tracing::{Instrument, Span};
 
 use super::{
     batch::{self, Answers, Failure, Rules},
@@ -30,8 +30,8 @@ const CONFLICTS_MAX: u32 = 5;
 const RESOLVE_FOR: Duration = Duration::from_secs(15);
 const RESOLVE_EVERY: Duration = Duration::from_millis(100);
 
-/// How many of a batch's traces its span links to.
-const LINKS_MAX: usize = 64;
+/// How many of a batch's commands its span links to: as many links as a span has by default.
+const LINKS_MAX: usize = 128;
 
 type Reply = oneshot::Sender<Result<Answer, Failed>>;
 
@@ -76,29 +76,33 @@ impl Committer {
 
     /// Commits a batch whole, or, where one command spoils it, in halves.
     async fn commit(&self, batch: Vec<Waiting>) {
-        let mut work = VecDeque::from([batch.into_iter().unzip::<Queued, Reply, Vec<_>, Vec<_>>()]);
+        let (mut commands, replies) = batch.into_iter().unzip::<Queued, Reply, Vec<_>, Vec<_>>();
+        commands.iter_mut().for_each(Queued::take_up);
+        let mut work = VecDeque::from([(commands, replies)]);
         while let Some((mut commands, mut replies)) = work.pop_front() {
-            let span = tracing::info_span!(parent: None, "commit_batch", commands = commands.len());
-            for command in commands.iter().take(LINKS_MAX) {
-                telemetry::add_link(&span, &command.traceparent);
-            }
-            match self.attempt(&commands).instrument(span).await {
+            let span = batch_span(&commands);
+            match self.attempt(&commands).instrument(span.clone()).await {
                 Ok(answers) => {
                     metrics::count(&Tally::sum(answers.iter().flatten().map(|answer| &answer.tally)));
-                    for (reply, answer) in replies.into_iter().zip(answers) {
+                    for ((command, reply), answer) in commands.iter().zip(replies).zip(answers) {
+                        command.settle(&answer);
                         // A caller who has gone asks again with the same request ID.
                         let _ = reply.send(answer);
                     }
                 }
                 Err(None) if commands.len() > 1 => {
+                    telemetry::mark_failed(&span, "SPLIT");
                     let half = commands.len() / 2;
                     let rest = (commands.split_off(half), replies.split_off(half));
                     work.push_front(rest);
                     work.push_front((commands, replies));
                 }
                 Err(failed) => {
-                    for reply in replies {
-                        let _ = reply.send(Err(failed.unwrap_or(Failed::Defect)));
+                    let failed = failed.unwrap_or(Failed::Defect);
+                    failed.mark(&span);
+                    for (command, reply) in commands.iter().zip(replies) {
+                        command.settle(&Err(failed));
+                        let _ = reply.send(Err(failed));
                     }
                 }
             }
@@ -142,12 +146,26 @@ impl Committer {
             match commands {
                 // Two writers that met in a unique key see each other on the second try.
                 [_] if is_unique_violation(&error) && conflicts == 1 => continue,
-                [command] => log_defect(command, &error),
+                // Under the trace that the caller is told.
+                [command] => command.span.in_scope(|| tracing::error!(error = %error, "a command can't be committed")),
                 _ => tracing::warn!(error = %error, commands = commands.len(), "a batch is split"),
             }
             return Err(None);
         }
     }
+}
+
+/// One span for the whole batch, in a trace of its own. It and its commands' spans are linked both ways; its own links are
+/// there before it starts, so that it is sampled if one of the commands is.
+fn batch_span(commands: &[Queued]) -> Span {
+    let span = tracing::info_span!(parent: None, "commit_batch", commands = commands.len());
+    for command in commands.iter().take(LINKS_MAX) {
+        telemetry::link(&span, &command.span);
+    }
+    for command in commands {
+        telemetry::link(&command.span, &span);
+    }
+    span
 }
 
 /// After a lost COMMIT: if the same commands are found answered, it had been done, and its own answers are the first ones.
@@ -160,13 +178,6 @@ fn resolve(answers: Answers, lost: Option<Answers>) -> Answers {
 
 fn is_replay(answer: &Result<Answer, Failed>) -> bool {
     answer.as_ref().is_ok_and(|answer| answer.replay)
-}
-
-/// Under the trace that the caller is told.
-fn log_defect(command: &Queued, error: &diesel::result::Error) {
-    let span = tracing::info_span!(parent: None, "commit", method = command.method);
-    telemetry::set_parent(&span, &command.traceparent);
-    span.in_scope(|| tracing::error!(method = command.method, error = %error, "a command can't be committed"));
 }
 
 fn is_unique_violation(error: &diesel::result::Error) -> bool {

@@ -20,7 +20,7 @@ use tokio::{
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Streaming, transport::Endpoint};
-use tracing::Instrument;
+use tracing::{Instrument, Span};
 use uuid::Uuid;
 
 use crate::{
@@ -92,19 +92,40 @@ impl Publisher {
     }
 
     async fn publish(&self, connection: &mut AsyncPgConnection, worked: &mut bool) -> anyhow::Result<()> {
-        let channel = self.notify.connect().await.inspect_err(|_| metrics::connect_failed());
-        let channel = channel.context("connecting to notify-svc (NOTIFY_URL)")?;
+        let span = opening_span();
+        let opened = self.open(&span).instrument(span.clone()).await;
+        if opened.is_err() {
+            metrics::connect_failed();
+            telemetry::mark_failed(&span, "UNAVAILABLE");
+        }
+        drop(span);
+        let (frames, incoming) = opened?;
+        let heard = Instant::now();
+        let open = OpenStream::new();
+        let mut stream = Stream { connection, frames, incoming, open, credits: 0, in_flight: HashMap::new(), heard };
+        let ended = self.keep_publishing(&mut stream, worked).await;
+        if ended.is_err() {
+            // Their events are sent again, and then have other spans.
+            stream.in_flight.values().for_each(|span| telemetry::mark_failed(span, "NOT_ACKNOWLEDGED"));
+        }
+        ended
+    }
+
+    /// Opens the stream; its metadata has the opening span's trace.
+    async fn open(&self, span: &Span) -> anyhow::Result<(mpsc::Sender<PublishRequest>, Streaming<PublishResponse>)> {
+        let channel = self.notify.connect().await.context("connecting to notify-svc (NOTIFY_URL)")?;
         let (frames, outgoing) = mpsc::channel(READ_MAX);
         let open = Frame::Open(PublishOpen { producer: PRODUCER.to_owned() });
         frames.send(PublishRequest { frame: Some(open) }).await?;
         let mut request = tonic::Request::new(ReceiverStream::new(outgoing));
         request.metadata_mut().insert("p2phub-caller", tonic::metadata::MetadataValue::from_static(PRODUCER));
-        let opened = NotificationIngestServiceClient::new(channel).publish(request).await;
-        let incoming = opened.inspect_err(|_| metrics::connect_failed())?.into_inner();
+        telemetry::propagate(span, request.metadata_mut());
+        let incoming = NotificationIngestServiceClient::new(channel).publish(request).await?.into_inner();
         tracing::info!("publishing to notify-svc");
-        let heard = Instant::now();
-        let open = OpenStream::new();
-        let mut stream = Stream { connection, frames, incoming, open, credits: 0, in_flight: HashMap::new(), heard };
+        Ok((frames, incoming))
+    }
+
+    async fn keep_publishing(&self, stream: &mut Stream<'_>, worked: &mut bool) -> anyhow::Result<()> {
         loop {
             let more = stream.send_unsettled().await?;
             tokio::select! {
@@ -126,6 +147,18 @@ impl Publisher {
     }
 }
 
+/// A stream may last for days: what has a span is its opening, and each record on it.
+fn opening_span() -> Span {
+    tracing::info_span!(
+        parent: None,
+        "open_stream",
+        otel.name = "p2phub.notify.v1.NotificationIngestService/Publish",
+        otel.kind = "client",
+        rpc.system.name = "grpc",
+        rpc.method = "p2phub.notify.v1.NotificationIngestService/Publish",
+    )
+}
+
 /// How a session ended without an error.
 enum Ended {
     StandBy,
@@ -139,8 +172,8 @@ struct Stream<'a> {
     open: OpenStream,
     /// How many more records notify-svc takes.
     credits: usize,
-    /// Sent on this stream, not yet settled; each with the trace that it belongs to.
-    in_flight: HashMap<Uuid, String>,
+    /// Sent on this stream, not yet settled; each with its span.
+    in_flight: HashMap<Uuid, Span>,
     /// When notify-svc last answered, or was last sent something while it owed nothing.
     heard: Instant,
 }
@@ -162,9 +195,12 @@ impl Stream<'_> {
                 self.heard = Instant::now();
             }
             for event in events {
-                self.in_flight.insert(event.event_id, event.traceparent.clone());
+                let event_id = event.event_id;
+                let span = publish_span(&event);
+                let record = record(event, &span);
+                self.in_flight.insert(event_id, span);
                 self.credits -= 1;
-                self.frames.send(PublishRequest { frame: Some(Frame::Record(record(event))) }).await?;
+                self.frames.send(PublishRequest { frame: Some(Frame::Record(record)) }).await?;
             }
             self.open.credits(self.credits);
             if all {
@@ -180,14 +216,13 @@ impl Stream<'_> {
         let mut settled = Vec::with_capacity(response.results.len());
         for result in response.results {
             let event_id = Uuid::try_parse(&result.event_id).context("an event ID in a result")?;
-            let traceparent = self.in_flight.get(&event_id).context("a result for an event that was not sent")?;
+            let span = self.in_flight.get(&event_id).context("a result for an event that was not sent")?.clone();
             match result.outcome() {
-                outcome @ (RecordOutcome::Stored | RecordOutcome::Duplicate) => settled.push((event_id, outcome)),
-                RecordOutcome::Rejected => {
-                    let span = tracing::info_span!(parent: None, "set_aside", %event_id);
-                    telemetry::set_parent(&span, traceparent);
-                    self.set_aside(event_id, &result).instrument(span).await?;
+                outcome @ (RecordOutcome::Stored | RecordOutcome::Duplicate) => {
+                    telemetry::ends_now(&span);
+                    settled.push((event_id, outcome));
                 }
+                RecordOutcome::Rejected => self.set_aside(event_id, &result).instrument(span).await?,
                 RecordOutcome::Unspecified => anyhow::bail!("a result without an outcome"),
             }
         }
@@ -216,15 +251,20 @@ impl Stream<'_> {
     }
 }
 
-/// The event as a record, with a span of its own in the trace of the command that made it.
-fn record(event: OutboxEvent) -> EventRecord {
-    let span = tracing::info_span!(parent: None, "publish", event_id = %event.event_id);
-    telemetry::set_parent(&span, &event.traceparent);
+/// From sending to the record's own acknowledgement, in the trace of the command that made the event.
+fn publish_span(event: &OutboxEvent) -> Span {
+    let span = tracing::info_span!(parent: None, "publish", otel.kind = "producer", event_id = %event.event_id);
+    telemetry::set_parent_with_baggage(&span, &event.traceparent, &event.baggage);
+    span
+}
+
+/// The event as a record; its trace goes on from the span.
+fn record(event: OutboxEvent, span: &Span) -> EventRecord {
     EventRecord {
         event_id: event.event_id.to_string(),
-        traceparent: telemetry::traceparent_of(&span),
+        traceparent: telemetry::traceparent_of(span),
         occur_time: timestamp(event.create_time),
         event: event.event,
-        baggage: String::new(),
+        baggage: event.baggage,
     }
 }

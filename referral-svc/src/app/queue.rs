@@ -6,6 +6,7 @@ use referral_domain::command::{Command, Refusal};
 use service::telemetry;
 use sha2::{Digest, Sha256};
 use tokio::sync::{mpsc, oneshot};
+use tracing::Span;
 use uuid::Uuid;
 
 use crate::metrics::{self, Tally};
@@ -26,7 +27,11 @@ pub(crate) struct Queued {
     /// Of the request's content: the same ID with another content is refused.
     pub(crate) fingerprint: [u8; 32],
     pub(crate) trace_id: String,
+    /// Of the call's span, and of the commit's once that is open.
     pub(crate) traceparent: String,
+    pub(crate) baggage: String,
+    /// The commit's span; none until the command is taken up.
+    pub(super) span: Span,
 }
 
 /// What equal requests have in common: method and content.
@@ -37,8 +42,17 @@ pub(crate) fn fingerprint(method: &str, content: &[u8]) -> [u8; 32] {
 impl Queued {
     /// A command of one of the service's own jobs.
     pub(crate) fn of_job(command: Command, method: &'static str, traceparent: String) -> Self {
-        let trace_id = telemetry::trace_id_of(&traceparent).unwrap_or_default();
-        Self { command, method, caller: JOB.to_owned(), request_id: None, fingerprint: [0; 32], trace_id, traceparent }
+        Self {
+            command,
+            method,
+            caller: JOB.to_owned(),
+            request_id: None,
+            fingerprint: [0; 32],
+            trace_id: telemetry::trace_id_of(&traceparent).unwrap_or_default(),
+            traceparent,
+            baggage: String::new(),
+            span: Span::none(),
+        }
     }
 
     /// A caller's command.
@@ -57,7 +71,25 @@ impl Queued {
             fingerprint: fingerprint(method, content),
             trace_id: call.trace_id,
             traceparent: call.traceparent,
+            baggage: call.baggage,
+            span: Span::none(),
         }
+    }
+
+    /// Opens the commit's span, in which the command's trace goes on.
+    pub(super) fn take_up(&mut self) {
+        let span = tracing::info_span!(parent: None, "commit", method = self.method);
+        telemetry::set_parent_with_baggage(&span, &self.traceparent, &self.baggage);
+        self.traceparent = telemetry::traceparent_of(&span);
+        self.span = span;
+    }
+
+    /// Ends the commit's span: what became of it is known.
+    pub(super) fn settle(&self, outcome: &Result<Answer, Failed>) {
+        if let Err(failed) = outcome {
+            failed.mark(&self.span);
+        }
+        telemetry::ends_now(&self.span);
     }
 }
 
@@ -97,6 +129,18 @@ pub(crate) enum Failed {
     OutcomeUnknown,
     #[error("a defect")]
     Defect,
+}
+
+impl Failed {
+    /// A refusal is no failure of the span's.
+    pub(super) fn mark(self, span: &Span) {
+        match self {
+            Self::Full | Self::RequestIdReused => {}
+            Self::Unavailable => telemetry::mark_failed(span, "UNAVAILABLE"),
+            Self::OutcomeUnknown => telemetry::mark_failed(span, "OUTCOME_UNKNOWN"),
+            Self::Defect => telemetry::mark_failed(span, "INTERNAL"),
+        }
+    }
 }
 
 pub(super) type Waiting = (Queued, oneshot::Sender<Result<Answer, Failed>>);

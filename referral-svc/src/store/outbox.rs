@@ -17,17 +17,22 @@ pub(crate) struct OutboxEvent {
     pub(crate) event_id: Uuid,
     pub(crate) create_time: DateTime<Utc>,
     pub(crate) traceparent: String,
+    pub(crate) baggage: String,
     pub(crate) event: Vec<u8>,
 }
 
 pub(crate) async fn insert(transaction: &mut Transaction, rows: &[OutboxEvent]) -> Result<()> {
-    Sql::new("INSERT INTO outbox (event_id, create_time, traceparent, event) SELECT * FROM unnest({}, {}, {}, {})")
-        .bind::<Array<SqlUuid>, _>(rows.iter().map(|row| row.event_id).collect::<Vec<_>>())
-        .bind::<Array<Timestamptz>, _>(rows.iter().map(|row| row.create_time).collect::<Vec<_>>())
-        .bind::<Array<Text>, _>(rows.iter().map(|row| row.traceparent.as_str()).collect::<Vec<_>>())
-        .bind::<Array<Binary>, _>(rows.iter().map(|row| row.event.as_slice()).collect::<Vec<_>>())
-        .execute(transaction.connection())
-        .await?;
+    Sql::new(
+        "INSERT INTO outbox (event_id, create_time, traceparent, baggage, event)
+         SELECT * FROM unnest({}, {}, {}, {}, {})",
+    )
+    .bind::<Array<SqlUuid>, _>(rows.iter().map(|row| row.event_id).collect::<Vec<_>>())
+    .bind::<Array<Timestamptz>, _>(rows.iter().map(|row| row.create_time).collect::<Vec<_>>())
+    .bind::<Array<Text>, _>(rows.iter().map(|row| row.traceparent.as_str()).collect::<Vec<_>>())
+    .bind::<Array<Text>, _>(rows.iter().map(|row| row.baggage.as_str()).collect::<Vec<_>>())
+    .bind::<Array<Binary>, _>(rows.iter().map(|row| row.event.as_slice()).collect::<Vec<_>>())
+    .execute(transaction.connection())
+    .await?;
     Ok(())
 }
 
@@ -78,7 +83,7 @@ pub(crate) async fn unsettled(
     limit: i64,
 ) -> Result<Vec<OutboxEvent>> {
     Sql::new(
-        "SELECT event_id, create_time, traceparent, event FROM outbox
+        "SELECT event_id, create_time, traceparent, baggage, event FROM outbox
          WHERE reject_time IS NULL AND event_id <> ALL ({})
          ORDER BY bulk, event_id LIMIT {}",
     )

@@ -150,6 +150,7 @@ diesel::table! {
         reject_time -> Nullable<Timestamptz>,
         reject_reason -> Nullable<Text>,
         reject_detail -> Nullable<Text>,
+        baggage -> Text,
     }
 }
 
