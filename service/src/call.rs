@@ -11,6 +11,8 @@ pub struct CallContext {
     pub trace_id: String,
     /// W3C traceparent of the server's span of this call.
     pub traceparent: String,
+    /// W3C baggage that came with the call, at most 1 KiB; empty if there was none, or it was malformed or longer.
+    pub baggage: String,
 }
 
 impl CallContext {
@@ -29,6 +31,7 @@ impl CallContext {
                 caller: Self::DEFAULT_CALLER.to_owned(),
                 trace_id: telemetry::trace_id_of(&traceparent).unwrap_or_default(),
                 traceparent,
+                baggage: String::new(),
             }
         })
     }

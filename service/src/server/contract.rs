@@ -1,5 +1,6 @@
 //! What the server knows of the published contract: which methods there are, which stream, and reflection over it all.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
@@ -40,33 +41,28 @@ static METHODS: LazyLock<HashMap<String, bool>> = LazyLock::new(|| {
 /// A call's method, as far as the edge cares.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Rpc {
-    /// `package.Service/Method`; cut short if the contract has no such method.
-    pub(super) name: String,
+    /// `package.Service/Method`; cut short if the contract has no such method. For log lines.
+    pub(super) name: Cow<'static, str>,
+    /// The same, but `_OTHER` if the contract has no such method: for the names of spans and the labels of metrics.
+    pub(super) method: &'static str,
     pub(super) streams: bool,
     /// Health and reflection: not the service's own work.
     pub(super) infrastructure: bool,
 }
 
 impl Rpc {
+    pub(super) const OTHER: &'static str = "_OTHER";
     const UNKNOWN_LENGTH: usize = 128;
 
     pub(super) fn of(path: &str) -> Self {
         let name = path.strip_prefix('/').unwrap_or(path);
-        let streams = METHODS.get(name);
-        Self {
-            name: match streams {
-                Some(_) => name.to_owned(),
-                None => name.chars().take(Self::UNKNOWN_LENGTH).collect(),
-            },
-            streams: streams.copied().unwrap_or(false),
-            infrastructure: name
-                .split_once('/')
-                .is_some_and(|(service, _)| service == HEALTH || REFLECTION.contains(&service)),
-        }
-    }
-
-    pub(super) fn service_and_method(&self) -> (&str, &str) {
-        self.name.rsplit_once('/').unwrap_or((&self.name, ""))
+        let (name, method, streams) = match METHODS.get_key_value(name) {
+            Some((name, streams)) => (Cow::Borrowed(name.as_str()), name.as_str(), *streams),
+            None => (Cow::Owned(name.chars().take(Self::UNKNOWN_LENGTH).collect()), Self::OTHER, false),
+        };
+        let infrastructure =
+            name.split_once('/').is_some_and(|(service, _)| service == HEALTH || REFLECTION.contains(&service));
+        Self { name, method, streams, infrastructure }
     }
 }
 
@@ -100,6 +96,7 @@ mod tests {
         assert!(!Rpc::of("/p2phub.referral.v1.PartnerService/GetPartner").streams);
         assert!(Rpc::of("/grpc.health.v1.Health/Check").infrastructure);
         assert!(Rpc::of("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo").streams);
-        assert_eq!(Rpc::of(&format!("/{}", "x".repeat(500))).name.len(), Rpc::UNKNOWN_LENGTH);
+        let unknown = Rpc::of(&format!("/{}", "x".repeat(500)));
+        assert_eq!((unknown.name.len(), unknown.method), (Rpc::UNKNOWN_LENGTH, Rpc::OTHER));
     }
 }

@@ -17,12 +17,12 @@ use tonic::transport::server::TcpConnectInfo;
 use tonic::{Code, Status};
 use tower::{Layer, Service};
 use tracing::Instrument as _;
-use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 
 use super::body::EdgeBody;
 use super::contract::Rpc;
 use super::library_errors::deadline_exceeded;
 use super::record::CallRecord;
+use super::span;
 use crate::call::CallContext;
 use crate::error::Failure;
 use crate::telemetry;
@@ -45,40 +45,21 @@ impl EdgeLayer {
         Self { error_domain, in_flight: Arc::new(Semaphore::new(max_in_flight)), end_streams }
     }
 
-    /// Opens the call's span as a child of the caller's, and its record.
+    /// Opens the call's span and its record.
     fn open(&self, rpc: &Rpc, caller: &str, headers: &HeaderMap) -> (CallRecord, CallContext) {
-        let (service, method) = rpc.service_and_method();
-        let span = tracing::info_span!(
-            parent: None,
-            "rpc",
-            otel.name = rpc.name,
-            otel.kind = "server",
-            sentry.name = rpc.name,
-            sentry.op = "grpc.server",
-            rpc = rpc.name,
-            rpc.system = "grpc",
-            rpc.service = service,
-            rpc.method = method,
-            rpc.grpc.status_code = tracing::field::Empty,
-            caller,
-            trace_id = tracing::field::Empty,
-        );
-        if let Some(parent) = telemetry::parent_in(headers) {
-            let _ = span.set_parent(parent);
-        }
-        let traceparent = telemetry::traceparent_of(&span);
+        let baggage = telemetry::baggage_in(headers);
+        let (span, traceparent) = span::open(rpc, caller, headers, &baggage);
         let trace_id = telemetry::trace_id_of(&traceparent).unwrap_or_default();
-        span.record("trace_id", &trace_id);
         let record = CallRecord {
             span,
             error_domain: self.error_domain,
             trace_id: trace_id.clone(),
-            quiet: rpc.infrastructure,
+            rpc: rpc.clone(),
             started: Instant::now(),
             in_flight: None,
             ended: false,
         };
-        (record, CallContext { caller: caller.to_owned(), trace_id, traceparent })
+        (record, CallContext { caller: caller.to_owned(), trace_id, traceparent, baggage })
     }
 
     /// Streams and health checks are few and long: they don't count.

@@ -4,7 +4,9 @@ mod body;
 mod contract;
 mod edge;
 mod library_errors;
+mod metrics;
 mod record;
+mod span;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;

@@ -3,14 +3,14 @@
 use std::time::Instant;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
-use opentelemetry::trace::Status as SpanStatus;
 use tokio::sync::OwnedSemaphorePermit;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 use tracing::Span;
-use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 
+use super::contract::Rpc;
 use super::library_errors::explain;
+use super::{metrics, span};
 use crate::error::{Failure, code_name};
 use crate::telemetry::ACCESS_TARGET;
 
@@ -21,8 +21,7 @@ pub(super) struct CallRecord {
     pub(super) span: Span,
     pub(super) error_domain: &'static str,
     pub(super) trace_id: String,
-    /// Health checks and reflection would drown the rest of the log.
-    pub(super) quiet: bool,
+    pub(super) rpc: Rpc,
     pub(super) started: Instant,
     pub(super) in_flight: Option<OwnedSemaphorePermit>,
     pub(super) ended: bool,
@@ -62,14 +61,14 @@ impl CallRecord {
             return;
         }
         self.in_flight = None;
-        let duration_ms = (self.started.elapsed().as_secs_f64() * 1e6).round() / 1e3;
+        let took = self.started.elapsed();
+        metrics::record(&self.rpc, code, reason, took);
+        span::close(&self.span, code);
+        let duration_ms = (took.as_secs_f64() * 1e6).round() / 1e3;
         let name = code_name(code);
-        self.span.record("rpc.grpc.status_code", i32::from(code));
-        if is_servers_fault(code) {
-            self.span.set_status(SpanStatus::error(name));
-        }
         self.span.in_scope(|| {
-            if self.quiet {
+            // Health checks and reflection would drown the rest of the log.
+            if self.rpc.infrastructure {
                 tracing::debug!(target: ACCESS_TARGET, code = name, reason, duration_ms, "call");
             } else {
                 tracing::info!(target: ACCESS_TARGET, code = name, reason, duration_ms, "call");
@@ -82,17 +81,4 @@ impl Drop for CallRecord {
     fn drop(&mut self) {
         self.write(Code::Cancelled, None);
     }
-}
-
-/// As OpenTelemetry's conventions have it for the server's side.
-fn is_servers_fault(code: Code) -> bool {
-    matches!(
-        code,
-        Code::Unknown
-            | Code::DeadlineExceeded
-            | Code::Unimplemented
-            | Code::Internal
-            | Code::Unavailable
-            | Code::DataLoss
-    )
 }

@@ -2,12 +2,12 @@
 
 use std::sync::OnceLock;
 
-use anyhow::Context as _;
 use opentelemetry::metrics::{Meter, MeterProvider as _, NoopMeterProvider};
-use opentelemetry_otlp::MetricExporter;
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::metrics::{Aggregation, Instrument, InstrumentKind, SdkMeterProvider, Stream};
 use prometheus::{Encoder as _, Registry, TextEncoder};
+
+use super::otlp;
 
 /// Bounds of histograms in seconds: from a fast read to the default deadline.
 const SECONDS: [f64; 14] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
@@ -43,11 +43,7 @@ pub(super) fn install(resource: Resource, otlp: bool) -> anyhow::Result<()> {
         opentelemetry_prometheus::exporter().with_registry(registry.clone()).scope_info_enabled(false).build()?;
     let mut provider = SdkMeterProvider::builder().with_resource(resource).with_reader(reader).with_view(view);
     if otlp {
-        let exporter = MetricExporter::builder()
-            .with_tonic()
-            .build()
-            .context("metrics can't be exported as OTEL_EXPORTER_OTLP_* says")?;
-        provider = provider.with_periodic_exporter(exporter);
+        provider = provider.with_periodic_exporter(otlp::metric_exporter()?);
     }
     let _ = METRICS.set((provider.build(), registry));
     Ok(())

@@ -1,16 +1,18 @@
 //! Traces, logs and error reports of the process: installed once by `main`, used everywhere through `tracing`.
 
+mod baggage;
 mod format;
 pub mod metrics;
+mod otlp;
+mod sampling;
 mod settings;
 mod trace;
 
 use anyhow::Context as _;
 use opentelemetry::KeyValue;
 use opentelemetry::trace::{TraceContextExt as _, TracerProvider as _};
-use opentelemetry_otlp::SpanExporter;
 use opentelemetry_sdk::Resource;
-use opentelemetry_sdk::trace::SdkTracerProvider;
+use opentelemetry_sdk::trace::{BatchSpanProcessor, SdkTracerProvider};
 use tracing::level_filters::LevelFilter;
 use tracing::{Level, Subscriber};
 use tracing_opentelemetry::OpenTelemetryLayer;
@@ -20,10 +22,15 @@ use tracing_subscriber::layer::{Filter, Layer, SubscriberExt as _};
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
+pub(crate) use baggage::baggage_in;
+pub use baggage::{add_baggage, valid_baggage};
 use format::LogFormat;
 use settings::{Sentry, Settings};
-pub(crate) use trace::parent_in;
-pub use trace::{add_link, current_trace_id, current_traceparent, set_parent, trace_id_of, traceparent_of};
+pub use trace::{
+    add_link, current_trace_id, current_traceparent, ends_now, link, mark_failed, propagate, set_parent, trace_id_of,
+    traceparent_of,
+};
+pub(crate) use trace::{parent_in, traceparent_in};
 
 /// The variables that `init` reads, for the end of each binary's `--help`.
 pub const ENVIRONMENT_HELP: &str = "\
@@ -77,14 +84,14 @@ impl Drop for Telemetry {
 /// an error that names it.
 pub fn init(service_name: &'static str) -> anyhow::Result<Telemetry> {
     let settings = Settings::read(&|name| std::env::var(name).ok())?;
-    let otlp_on = settings.otlp;
+    let otlp = settings.otlp;
     install_tls();
 
-    let export_runtime = otlp_on.then(export_runtime).transpose()?;
+    let export_runtime = otlp.any().then(export_runtime).transpose()?;
     let provider = {
         let _entered = export_runtime.as_ref().map(tokio::runtime::Runtime::enter);
-        metrics::install(resource(service_name), otlp_on)?;
-        tracer_provider(resource(service_name), otlp_on)?
+        metrics::install(resource(service_name), otlp.metrics)?;
+        tracer_provider(resource(service_name), otlp.traces)?
     };
     // In this order: Sentry's own hook takes the panic with its stack first, then calls this one.
     log_panics();
@@ -106,7 +113,8 @@ pub fn init(service_name: &'static str) -> anyhow::Result<Telemetry> {
     tracing::info!(
         service = service_name,
         version = VERSION,
-        otlp = on_off(otlp_on),
+        otlp_traces = on_off(otlp.traces),
+        otlp_metrics = on_off(otlp.metrics),
         sentry = on_off(sentry.is_some()),
         "telemetry started"
     );
@@ -144,15 +152,14 @@ fn export_runtime() -> anyhow::Result<tokio::runtime::Runtime> {
         .context("the export of traces can't start a thread")
 }
 
-/// Without OTLP spans are made all the same, so that every call has a trace ID. The sampler is OTEL_TRACES_SAMPLER's.
-fn tracer_provider(resource: Resource, otlp_on: bool) -> anyhow::Result<SdkTracerProvider> {
-    let mut provider = SdkTracerProvider::builder().with_resource(resource);
-    if otlp_on {
-        let exporter = SpanExporter::builder()
-            .with_tonic()
-            .build()
-            .context("traces can't be exported as OTEL_EXPORTER_OTLP_* says")?;
-        provider = provider.with_batch_exporter(exporter);
+/// Without OTLP spans are made all the same, so that every call has a trace ID.
+fn tracer_provider(resource: Resource, otlp: bool) -> anyhow::Result<SdkTracerProvider> {
+    let sampling = sampling::Sampling::from_environment(otlp);
+    let mut provider = SdkTracerProvider::builder().with_resource(resource).with_sampler(sampling);
+    if otlp {
+        // Its queue is bounded: what a collector that is away doesn't take is dropped.
+        let batches = BatchSpanProcessor::builder(otlp::span_exporter()?).build();
+        provider = provider.with_span_processor(sampling::KeepErrors(batches));
     }
     Ok(provider.build())
 }

@@ -21,8 +21,21 @@ const SAMPLERS: [&str; 6] = [
 pub(super) struct Settings {
     pub(super) filter: EnvFilter,
     pub(super) json: bool,
-    pub(super) otlp: bool,
+    pub(super) otlp: Otlp,
     pub(super) sentry: Option<Sentry>,
+}
+
+/// Which signals go out over OTLP.
+#[derive(Clone, Copy)]
+pub(super) struct Otlp {
+    pub(super) traces: bool,
+    pub(super) metrics: bool,
+}
+
+impl Otlp {
+    pub(super) fn any(self) -> bool {
+        self.traces || self.metrics
+    }
 }
 
 pub(super) struct Sentry {
@@ -54,7 +67,7 @@ pub(super) fn log_filter(rust_log: &str) -> anyhow::Result<EnvFilter> {
         .with_context(|| format!("RUST_LOG is `{rust_log}`: not a list of tracing directives"))
 }
 
-fn otlp(variable: &dyn Fn(&str) -> Option<String>) -> anyhow::Result<bool> {
+fn otlp(variable: &dyn Fn(&str) -> Option<String>) -> anyhow::Result<Otlp> {
     if let Some(sampler) = variable("OTEL_TRACES_SAMPLER") {
         if !SAMPLERS.contains(&sampler.as_str()) {
             bail!("OTEL_TRACES_SAMPLER is `{sampler}`: it must be one of {}", SAMPLERS.join(", "));
@@ -63,16 +76,25 @@ fn otlp(variable: &dyn Fn(&str) -> Option<String>) -> anyhow::Result<bool> {
             share("OTEL_TRACES_SAMPLER_ARG", variable("OTEL_TRACES_SAMPLER_ARG"), 1.0)?;
         }
     }
-    for name in ["OTEL_EXPORTER_OTLP_PROTOCOL", "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL"] {
-        if let Some(protocol) = variable(name).filter(|protocol| protocol != "grpc") {
+    for signal in ["", "TRACES_", "METRICS_"] {
+        let name = format!("OTEL_EXPORTER_OTLP_{signal}PROTOCOL");
+        if let Some(protocol) = variable(&name).filter(|protocol| protocol != "grpc") {
             bail!("{name} is `{protocol}`: only grpc is supported");
         }
     }
-    let configured =
-        variable("OTEL_EXPORTER_OTLP_ENDPOINT").is_some() || variable("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT").is_some();
-    let disabled = variable("OTEL_SDK_DISABLED").is_some_and(|it| it.eq_ignore_ascii_case("true"))
-        || variable("OTEL_TRACES_EXPORTER").is_some_and(|exporter| exporter == "none");
-    Ok(configured && !disabled)
+    let disabled = variable("OTEL_SDK_DISABLED").is_some_and(|it| it.eq_ignore_ascii_case("true"));
+    let is_on = |signal: &str| {
+        let name = format!("OTEL_{signal}_EXPORTER");
+        let exports = match variable(&name).as_deref() {
+            None | Some("otlp") => true,
+            Some("none") => false,
+            Some(other) => bail!("{name} is `{other}`: it must be otlp or none"),
+        };
+        let endpoint = variable(&format!("OTEL_EXPORTER_OTLP_{signal}_ENDPOINT"));
+        let configured = endpoint.or_else(|| variable("OTEL_EXPORTER_OTLP_ENDPOINT")).is_some();
+        Ok(exports && configured && !disabled)
+    };
+    Ok(Otlp { traces: is_on("TRACES")?, metrics: is_on("METRICS")? })
 }
 
 fn sentry(variable: &dyn Fn(&str) -> Option<String>) -> anyhow::Result<Option<Sentry>> {
@@ -106,8 +128,24 @@ mod tests {
     #[test]
     fn nothing_set_sends_nothing() {
         let settings = Settings::read(&|_| None).unwrap();
-        assert!(!settings.otlp);
+        assert!(!settings.otlp.any());
         assert!(settings.sentry.is_none());
+    }
+
+    #[test]
+    fn each_signal_is_switched_by_itself() {
+        const ENDPOINT: (&str, &str) = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://localhost:4317");
+        for (variables, expected) in [
+            (vec![ENDPOINT], (true, true)),
+            (vec![ENDPOINT, ("OTEL_SDK_DISABLED", "true")], (false, false)),
+            (vec![ENDPOINT, ("OTEL_TRACES_EXPORTER", "none")], (false, true)),
+            (vec![ENDPOINT, ("OTEL_METRICS_EXPORTER", "none")], (true, false)),
+            (vec![("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://localhost:4317")], (true, false)),
+        ] {
+            let value = |asked: &str| variables.iter().find(|(name, _)| *name == asked).map(|it| it.1.to_owned());
+            let otlp = Settings::read(&value).unwrap().otlp;
+            assert_eq!((otlp.traces, otlp.metrics), expected, "{variables:?}");
+        }
     }
 
     #[test]
@@ -119,6 +157,7 @@ mod tests {
             ("SENTRY_TRACES_SAMPLE_RATE", "1.5"),
             ("OTEL_TRACES_SAMPLER", "sometimes"),
             ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json"),
+            ("OTEL_TRACES_EXPORTER", "console"),
         ] {
             let error = read(name, value).err().expect(name);
             assert!(error.contains(name), "{error}");

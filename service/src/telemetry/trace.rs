@@ -3,11 +3,13 @@
 use http::HeaderMap;
 use opentelemetry::Context;
 use opentelemetry::propagation::{Extractor, TextMapPropagator as _};
-use opentelemetry::trace::{SpanContext, TraceContextExt as _};
-use opentelemetry_sdk::propagation::{BaggagePropagator, TraceContextPropagator};
+use opentelemetry::trace::{SpanContext, Status, TraceContextExt as _};
+use opentelemetry_sdk::propagation::TraceContextPropagator;
+use tonic::metadata::MetadataMap;
 use tracing::Span;
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 
+const TRACEPARENT: &str = "traceparent";
 /// Today's version has 55 bytes; that leaves room for what later ones add.
 const MAX_LENGTH: usize = 128;
 
@@ -44,6 +46,30 @@ pub fn add_link(span: &Span, traceparent: &str) {
     }
 }
 
+/// Links a span, entered or not, to another one of this process.
+pub fn link(span: &Span, other: &Span) {
+    if let Some(context) = context_of(other) {
+        span.add_link(context.span().span_context().clone());
+    }
+}
+
+/// Says that what the span stands for failed. An error that is logged in the span has said so already.
+pub fn mark_failed(span: &Span, why: &'static str) {
+    span.set_status(Status::error(why));
+}
+
+/// Makes this moment the span's end, even if it is dropped later: one that was ever entered ends when it was last left.
+pub fn ends_now(span: &Span) {
+    span.in_scope(|| {});
+}
+
+/// Puts the span's trace into the metadata of a call that goes out.
+pub fn propagate(span: &Span, metadata: &mut MetadataMap) {
+    if let Ok(traceparent) = traceparent_of(span).parse() {
+        metadata.insert(TRACEPARENT, traceparent);
+    }
+}
+
 /// The trace ID in a W3C traceparent, if that is valid.
 pub fn trace_id_of(traceparent: &str) -> Option<String> {
     is_traceparent(traceparent).then(|| trace_id_part(traceparent).to_owned())
@@ -54,12 +80,18 @@ pub(super) fn current() -> Option<Context> {
     context_of(&Span::current())
 }
 
-/// The trace context and baggage that a caller sent; none if the traceparent is missing or invalid.
+/// The trace context that a caller sent; none if the traceparent is missing or invalid.
 pub(crate) fn parent_in(headers: &HeaderMap) -> Option<Context> {
     let headers = Headers(headers);
-    headers.get("traceparent").filter(|value| is_traceparent(value))?;
-    let context = TraceContextPropagator::new().extract(&headers);
-    Some(BaggagePropagator::new().extract_with_context(&context, &headers))
+    headers.get(TRACEPARENT).filter(|value| is_traceparent(value))?;
+    Some(TraceContextPropagator::new().extract(&headers))
+}
+
+/// The traceparent that a caller sent, or that of a new trace: for a call that has no span of its own.
+pub(crate) fn traceparent_in(headers: &HeaderMap) -> String {
+    let headers = Headers(headers);
+    let sent = headers.get(TRACEPARENT).filter(|value| is_traceparent(value));
+    sent.map_or_else(new_traceparent, str::to_owned)
 }
 
 fn context_of(span: &Span) -> Option<Context> {
@@ -68,7 +100,7 @@ fn context_of(span: &Span) -> Option<Context> {
 
 fn parse(traceparent: &str) -> Option<Context> {
     let mut headers = HeaderMap::new();
-    headers.insert("traceparent", traceparent.parse().ok()?);
+    headers.insert(TRACEPARENT, traceparent.parse().ok()?);
     parent_in(&headers)
 }
 
