@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, panic::AssertUnwindSafe, sync::Arc, time::Durat
 
 use futures_util::FutureExt;
 use notify_domain::{
-    delivery::{CHANNEL_OFF, KIND_UNKNOWN, Outcome},
+    delivery::{CHANNEL_OFF, CHANNEL_PANICKED, KIND_UNKNOWN, Outcome, TEMPLATE_FAILED},
     kind::Kind,
     state::OutcomeClass,
 };
@@ -37,7 +37,7 @@ impl Attempts {
             Ok(Ok(outcome)) => outcome,
             Ok(Err(_)) => Outcome::new(OutcomeClass::Ambiguous, "TIMEOUT"),
             // The panic hook has logged it, in this span.
-            Err(_panic) => Outcome::new(OutcomeClass::Ambiguous, "CHANNEL_PANICKED"),
+            Err(_panic) => Outcome::new(OutcomeClass::Ambiguous, CHANNEL_PANICKED),
         };
         record::ended(&span, &outcome);
         Finished { delivery: due, outcome, span }
@@ -61,7 +61,7 @@ impl Attempts {
         let locale = Locale::of(&due.locale);
         let rendered = self.templates.render(kind, locale, &arguments).map_err(|error| {
             tracing::error!(%error, "a template can't be rendered");
-            Outcome::new(OutcomeClass::Content, "TEMPLATE_FAILED")
+            Outcome::new(OutcomeClass::Content, TEMPLATE_FAILED)
         })?;
         Ok(Message {
             notification_id: due.notification_id,

@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use notify_domain::{
-    delivery::{Outcome, Step},
+    delivery::{CHANNEL_PANICKED, Outcome, Step, TEMPLATE_FAILED},
     state::OutcomeClass,
 };
 use service::telemetry;
@@ -48,9 +48,12 @@ pub(super) fn ended(span: &Span, outcome: &Outcome) {
         span.record("reason", outcome.reason.as_ref());
         span.record("otel.status_code", "error");
     }
+    // Already, with its cause.
+    let is_logged = [CHANNEL_PANICKED, TEMPLATE_FAILED].contains(&outcome.reason.as_ref());
     span.in_scope(|| match outcome.class {
         OutcomeClass::Delivered => tracing::debug!("delivered"),
         OutcomeClass::Configuration => tracing::error!("a channel's set-up is refused"),
+        _ if is_logged => {}
         _ => tracing::warn!("attempt failed"),
     });
     telemetry::end(span);

@@ -34,8 +34,7 @@ where
             }
         }
         event.record(&mut fields);
-        // A field of that name wins: an attempt much later than its cause has a trace of its own, and yet belongs to that.
-        if let Some(trace_id) = trace_id.filter(|_| !fields.map.contains_key("trace_id")) {
+        if let Some(trace_id) = trace_id {
             fields.map.insert("trace_id".to_owned(), Value::String(trace_id));
         }
         let time = chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Micros, true);
