@@ -1,15 +1,20 @@
 //! Configuration: one environment variable a field, checked before anything starts.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::PathBuf,
+};
 
 use anyhow::{Context, bail};
 use clap::Parser;
 use referral_domain::{payment::Method, plan::Plan};
-use service::database::DatabaseConfig;
+use service::{database::DatabaseConfig, http::Listen};
 use tonic::transport::Endpoint;
 
 use crate::store::clock::Clock;
 
+/// Where HTTP is unless that is set or taken.
+pub const HTTP_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 50061);
 const POOL_SIZE: usize = 16;
 const NOTIFY_URL: &str = "http://127.0.0.1:50052";
 const PAYMENT_METHODS: &str = "manual";
@@ -21,6 +26,10 @@ pub struct Config {
     /// Where to listen for gRPC.
     #[arg(long, env = "REFERRAL_LISTEN", default_value = "127.0.0.1:50051", value_name = "REFERRAL_LISTEN")]
     pub listen: SocketAddr,
+    /// Where to listen for HTTP: /livez, /readyz, /metrics, /log-level. [default: 127.0.0.1:50061, or any free port on
+    /// loopback if that is taken]
+    #[arg(long, env = "REFERRAL_HTTP_LISTEN", value_name = "REFERRAL_HTTP_LISTEN")]
+    pub http_listen: Option<SocketAddr>,
     /// The service's own database, as the role that serves: postgres://user@host:port/name. Required.
     #[arg(long, env = "REFERRAL_DATABASE_URL", hide_env_values = true, value_name = "REFERRAL_DATABASE_URL")]
     pub database_url: Option<String>,
@@ -49,10 +58,11 @@ fn pool_size(text: &str) -> Result<usize, String> {
 }
 
 impl Config {
-    /// The defaults, whatever the environment says, with a database; then fields are set.
+    /// The defaults, whatever the environment says, with a database, and any free port for HTTP; then fields are set.
     pub fn new(database_url: impl Into<String>) -> Self {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 50051)),
+            http_listen: Some(SocketAddr::from(([127, 0, 0, 1], 0))),
             database_url: Some(database_url.into()),
             migration_url: None,
             pool_size: POOL_SIZE,
@@ -70,6 +80,10 @@ impl Config {
             migration_url: self.migration_url.clone().filter(|url| !url.is_empty()),
             pool_size: self.pool_size,
         })
+    }
+
+    pub(crate) fn http(&self) -> Listen {
+        Listen { given: self.http_listen, default: HTTP_LISTEN, variable: "REFERRAL_HTTP_LISTEN", grpc: self.listen }
     }
 
     pub(crate) fn plan(&self) -> anyhow::Result<Plan> {

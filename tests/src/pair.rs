@@ -214,9 +214,10 @@ impl Pair {
         let database = self.url(self.server.notify_url(&self.databases, Role::Service));
         let migration = self.server.notify_url(&self.databases, Role::Owner);
         if let Some(program) = self.options.program {
-            let listen = address.to_string();
+            let (listen, referral) = (address.to_string(), format!("http://{}", self.referral_address));
             let variables = self.variables([
                 ("NOTIFY_LISTEN", listen.as_str()),
+                ("REFERRAL_URL", referral.as_str()),
                 ("NOTIFY_DATABASE_URL", database.as_str()),
                 ("NOTIFY_MIGRATION_URL", migration.as_str()),
             ]);
@@ -225,6 +226,7 @@ impl Pair {
         let mut config = notify_svc::Config::new(database);
         config.migration_url = Some(migration);
         config.listen = address;
+        config.referral_url = Some(format!("http://{}", self.referral_address));
         (self.options.notify)(&mut config);
         Instance::notify(config).await
     }
