@@ -108,7 +108,9 @@ impl<'a> Item<'a> {
 fn continued(span: String, record: &str, baggage: &str) -> Trace {
     let traced = telemetry::trace_id_of(&span).unwrap_or_default();
     let (trace_id, traceparent) = match telemetry::trace_id_of(record) {
-        Some(trace_id) if trace_id != traced => (trace_id, record.get(..TRACEPARENT_BYTES).unwrap_or(record).to_owned()),
+        Some(trace_id) if trace_id != traced => {
+            (trace_id, record.get(..TRACEPARENT_BYTES).unwrap_or(record).to_owned())
+        }
         _ => (traced, span),
     };
     Trace { trace_id, traceparent, baggage: baggage.to_owned() }

@@ -28,8 +28,8 @@ use format::LogLayer;
 use level::LogFilter;
 use settings::{Sentry, Settings};
 pub use trace::{
-    add_link, current_trace_id, current_traceparent, end, ends_now, link, mark_failed, propagate, set_parent, trace_id_of,
-    traceparent_of,
+    add_link, current_trace_id, current_traceparent, end, ends_now, link, mark_failed, propagate, set_parent,
+    trace_id_of, traceparent_of,
 };
 pub(crate) use trace::{parent_in, traceparent_in};
 

@@ -6,9 +6,7 @@ use opentelemetry::trace::{Link, SpanContext, SpanKind, Status, TraceContextExt 
 use opentelemetry::{Context, KeyValue};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::error::OTelSdkResult;
-use opentelemetry_sdk::trace::{
-    Config, SamplingDecision, SamplingResult, ShouldSample, Span, SpanData, SpanProcessor,
-};
+use opentelemetry_sdk::trace::{Config, SamplingDecision, SamplingResult, ShouldSample, Span, SpanData, SpanProcessor};
 
 /// The standard's sampler, with two things more: a root that is linked to a sampled span is sampled as well, so that what
 /// came of a sampled call is never half a picture; and what is not sampled is recorded, in case it ends with an error.
