@@ -14,7 +14,9 @@ mod dispatch;
 mod feed;
 mod ingest;
 mod jobs;
+mod metrics;
 mod retention;
+mod sampler;
 mod status;
 mod store;
 mod template;
@@ -114,7 +116,10 @@ pub async fn start(config: Config, shutdown: CancellationToken) -> anyhow::Resul
     };
     let jobs =
         Jobs { pool: writers.clone(), rules, created: Arc::clone(&api.job_created), queued: Arc::clone(&queued) };
+    let sampler = sampler::run(api.pool.clone(), stop.clone());
     let server = serve(&config, ingest, api, health, stop.clone()).await?;
+    metrics::init(&senders.channels());
+    tokio::spawn(sampler);
     let dispatcher = Dispatcher {
         pool: writers,
         senders,

@@ -15,6 +15,7 @@ mod kills;
 mod local;
 mod model;
 mod never_again;
+mod notify_telemetry;
 mod operators;
 mod outage;
 mod payments;

@@ -6,6 +6,7 @@ pub mod builders;
 pub mod clients;
 pub mod hold;
 pub mod instance;
+pub mod otlp;
 pub mod pair;
 pub mod ports;
 pub mod postgres;
