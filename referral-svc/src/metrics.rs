@@ -20,7 +20,7 @@ use referral_domain::{LEVELS, command::Attribution, money::Asset};
 use service::telemetry::metrics::meter;
 
 pub(crate) use commit::{CommitTimer, watch_queue};
-pub(crate) use outbox::{OpenStream, backlog, connect_failed, settled};
+pub(crate) use outbox::{OpenStream, backlog, backlog_unknown, connect_failed, settled};
 pub(crate) use tally::Tally;
 
 static SIGNUPS: LazyLock<Counter<u64>> =

@@ -13,6 +13,7 @@ mod idempotency;
 mod kill_storm;
 mod kills;
 mod local;
+mod metrics;
 mod model;
 mod never_again;
 mod notify_telemetry;

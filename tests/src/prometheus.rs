@@ -5,6 +5,8 @@ use std::{
     net::SocketAddr,
 };
 
+use crate::probe;
+
 /// The labels of one series.
 pub type Labels = BTreeMap<String, String>;
 
@@ -26,11 +28,9 @@ struct Sample {
 impl Scrape {
     /// Reads `/metrics` at a service's HTTP address.
     pub async fn of(address: SocketAddr) -> Self {
-        // The client wants TLS in place, though it needs none.
-        service::telemetry::ensure();
-        let answer = reqwest::get(format!("http://{address}/metrics")).await.expect("an answer");
-        assert!(answer.status().is_success(), "/metrics answers {}", answer.status());
-        Self::parse(&answer.text().await.expect("a text"))
+        let answer = probe::get(address, "/metrics").await;
+        assert_eq!(answer.status, 200, "/metrics: {answer:?}");
+        Self::parse(&answer.body)
     }
 
     /// Reads the text format.

@@ -38,7 +38,10 @@ impl Bookkeeper {
             loop {
                 let pause = match AssertUnwindSafe(self.check_in_turn()).catch_unwind().await {
                     Ok(Ok(true)) => every,
-                    Ok(Ok(false)) => AGAIN_AFTER.min(every),
+                    Ok(Ok(false)) => {
+                        tracing::debug!("another instance checks the books");
+                        AGAIN_AFTER.min(every)
+                    }
                     Ok(Err(error)) => {
                         tracing::warn!(error = %error, "the books could not be checked");
                         AGAIN_AFTER.min(every)

@@ -18,8 +18,11 @@ pub(crate) async fn run(pool: database::Pool, clock: Clock, shutdown: Cancellati
     let work = async {
         loop {
             let looked = AssertUnwindSafe(look(&pool, &clock)).catch_unwind().await;
+            if !matches!(looked, Ok(Ok(()))) {
+                metrics::backlog_unknown();
+            }
             match looked {
-                // Others, whose work it is, say so when the database is away; the figures just run out.
+                // Others, whose work it is, say so when the database is away.
                 Ok(Err(error)) if database::is_unavailable(&error) => {
                     tracing::debug!(error = %error, "no look at the outbox");
                 }

@@ -59,7 +59,7 @@ const STORED: &str = "stored";
 const DUPLICATE: &str = "duplicate";
 const REJECTED: &str = "rejected";
 
-/// How long what was seen counts: better no figure than one of long ago.
+/// How long what was seen counts, if a look hangs: better no figure than one of long ago.
 const FRESH_FOR: Duration = Duration::from_secs(15);
 
 /// What was seen of the outbox.
@@ -96,6 +96,11 @@ pub(crate) fn backlog(pending: i64, rejected: i64, oldest_age: Duration) {
     let count = |count: i64| u64::try_from(count).unwrap_or_default();
     let seen = Seen { at: Instant::now(), pending: count(pending), rejected: count(rejected), oldest_age };
     *SEEN.lock().unwrap_or_else(PoisonError::into_inner) = Some(seen);
+}
+
+/// Nobody can tell what waits.
+pub(crate) fn backlog_unknown() {
+    *SEEN.lock().unwrap_or_else(PoisonError::into_inner) = None;
 }
 
 /// An event's own answer is on record.
