@@ -9,6 +9,7 @@ pub mod instance;
 pub mod pair;
 pub mod ports;
 pub mod postgres;
+pub mod probe;
 pub mod process;
 pub mod proxy;
 pub mod raw;
