@@ -10,6 +10,7 @@ pub mod otlp;
 pub mod pair;
 pub mod ports;
 pub mod postgres;
+pub mod probe;
 pub mod process;
 pub mod prometheus;
 pub mod proxy;
