@@ -184,7 +184,7 @@ async fn health_is_told_by_service_name() {
 }
 
 /// Over plain HTTP/2: a gRPC client would end the call by itself at the deadline.
-async fn with_deadline(pair: &Pair, timeout: &'static str) -> (HeaderMap, Status) {
+pub(crate) async fn with_deadline(pair: &Pair, timeout: &'static str) -> (HeaderMap, Status) {
     let client = reqwest::Client::builder().http2_prior_knowledge().build().expect("a client");
     let message = registration(&Uuid::new_v4().to_string(), "").encode_to_vec();
     let length = u32::try_from(message.len()).expect("a length").to_be_bytes();

@@ -28,6 +28,7 @@ mod rules;
 mod start;
 mod stream;
 mod telegram;
+mod tracing;
 mod wrong_input;
 
 /// The helper binary, for `Options::processes`.

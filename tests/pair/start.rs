@@ -161,6 +161,8 @@ fn a_malformed_value_ends_the_start_with_its_variables_name() {
         ("LOG_FORMAT", "xml"),
         ("OTEL_TRACES_SAMPLER", "sometimes"),
         ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json"),
+        ("OTEL_TRACES_EXPORTER", "console"),
+        ("OTEL_METRICS_EXPORTER", "console"),
     ];
     let mut faults = Vec::new();
     for (program, database, table) in [
@@ -178,4 +180,16 @@ fn a_malformed_value_ends_the_start_with_its_variables_name() {
         }
     }
     assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+#[test]
+fn a_certificate_that_cannot_be_read_ends_the_start_with_its_variables_name() {
+    let variables = [
+        ("REFERRAL_DATABASE_URL", NO_DATABASE),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "https://localhost:1"),
+        ("OTEL_EXPORTER_OTLP_CERTIFICATE", "/nowhere/ca.pem"),
+    ];
+    let output = run("referral-svc", &[], &variables);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && errors.contains("OTEL_EXPORTER_OTLP_CERTIFICATE"), "{errors}");
 }

@@ -1,0 +1,94 @@
+//! What of a call is exported, and how.
+
+use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
+use p2phub_proto::referral::v1::{GetPartnerRequest, get_partner_request::Key};
+use p2phub_tests::{
+    clients::channel,
+    otlp::{Collected, Otlp},
+    wait,
+};
+use tonic::{Code, Request};
+use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
+
+use super::{callers_trace, exporting, named, only, with};
+use crate::wrong_input::raw;
+
+const GET_PARTNER: &str = "p2phub.referral.v1.PartnerService/GetPartner";
+const DURATION: &str = "rpc.server.call.duration";
+
+fn nobody() -> GetPartnerRequest {
+    GetPartnerRequest { key: Some(Key::ExternalId("nobody".to_owned())) }
+}
+
+fn attributes(span: &Collected) -> [Option<String>; 5] {
+    ["rpc.system.name", "rpc.method", "rpc.method_original", "rpc.response.status_code", "error.type"]
+        .map(|key| span.attribute(key))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_is_described_by_the_conventions_and_a_health_check_not_at_all() {
+    let otlp = Otlp::start().await;
+    let mut pair = exporting(&otlp).start_alone().await;
+    let mut clients = pair.clients.clone();
+    let (health_trace, traceparent) = callers_trace("01");
+    let check = with(HealthCheckRequest::default(), &[("traceparent", &traceparent)]);
+    let answer = HealthClient::new(channel(pair.referral_address)).check(check).await.expect("an answer");
+    assert_eq!(answer.metadata().get("trace-id").expect("a trace ID"), health_trace.as_str());
+
+    let (refused, traceparent) = callers_trace("01");
+    let call = with(nobody(), &[("traceparent", &traceparent), ("p2phub-caller", "gateway-7")]);
+    clients.partners.get_partner(call).await.expect_err("nobody");
+    let (unknown, traceparent) = callers_trace("01");
+    let path = "/p2phub.nowhere.v1.Service/Get";
+    let call = with(Vec::new(), &[("traceparent", &traceparent)]);
+    raw::call(&channel(pair.referral_address), path, call).await.expect_err("a refusal");
+    // A clean end sends what is left.
+    pair.stop_referral().await;
+
+    let trace = otlp.trace(&refused);
+    let span = only(&trace, GET_PARTNER);
+    assert!(span.is(SpanKind::Server) && !span.is_error());
+    assert_eq!(span.attribute("caller").as_deref(), Some("gateway-7"));
+    let text = |text: &str| Some(text.to_owned());
+    assert_eq!(attributes(span), [text("grpc"), text(GET_PARTNER), None, text("NOT_FOUND"), None]);
+    let trace = otlp.trace(&unknown);
+    let span = only(&trace, "_OTHER");
+    assert!(span.is(SpanKind::Server) && span.is_error());
+    let code = text("UNIMPLEMENTED");
+    assert_eq!(attributes(span), [text("grpc"), text("_OTHER"), text(&path[1..]), code.clone(), code]);
+
+    assert!(otlp.trace(&health_trace).is_empty());
+    let spans = otlp.spans();
+    assert!(!spans.iter().any(|span| span.name().starts_with("grpc.")), "probes are exported");
+    pair.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn traces_and_metrics_go_out_over_tls() {
+    let otlp = Otlp::start_tls().await;
+    let certificate = otlp.certificate();
+    let pair = exporting(&otlp).variable("OTEL_EXPORTER_OTLP_CERTIFICATE", &certificate.display().to_string());
+    let pair = pair.start_alone().await;
+    pair.clients.clone().partners.get_partner(nobody()).await.expect_err("nobody");
+    otlp.wait_for("the call's span", |spans| (!named(spans, GET_PARTNER).is_empty()).then_some(())).await;
+    wait::until("the call's metric", async || {
+        otlp.metrics()
+            .iter()
+            .any(|(service, metric)| service == "referral-svc" && metric.name == DURATION)
+            .then_some(())
+    })
+    .await;
+    pair.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_signal_can_be_switched_off() {
+    let otlp = Otlp::start().await;
+    let mut pair = exporting(&otlp).variable("OTEL_TRACES_EXPORTER", "none").start_alone().await;
+    let status = pair.clients.clone().partners.get_partner(Request::new(nobody())).await.expect_err("nobody");
+    assert!(status.code() == Code::NotFound && status.metadata().contains_key("trace-id"));
+    pair.stop_referral().await;
+    assert!(otlp.spans().is_empty(), "traces, though they are switched off");
+    assert!(otlp.metrics().iter().any(|(_, metric)| metric.name == DURATION), "metrics are not");
+    pair.finish().await;
+}
