@@ -82,8 +82,8 @@ pub(super) fn settled(finished: &Finished, now: DateTime<Utc>, step: Option<&Ste
 pub(super) fn claimed(claim: &Claim) {
     for due in &claim.lost {
         metrics::attempted(due, OutcomeClass::Ambiguous);
-        let Due { trace_id, channel, attempt_count: attempt, .. } = due;
-        tracing::warn!(trace_id, notification_id = %due.notification_id, channel, attempt, "the worker of an attempt let its lease run out");
+        let Due { trace_id, notification_id: id, channel, attempt_count: attempt, .. } = due;
+        tracing::warn!(trace_id, notification_id = %id, channel, attempt, "an attempt's worker let its lease run out");
     }
     for (due, step) in &claim.settled {
         metrics::settled(due, step);
@@ -93,7 +93,7 @@ pub(super) fn claimed(claim: &Claim) {
 
 /// Logs the ends that somebody should see, under the notification's trace, with or without an attempt.
 fn log_step(due: &Due, step: &Step) {
-    let Due { trace_id, channel, notification_id: id, .. } = due;
+    let Due { trace_id, notification_id: id, channel, .. } = due;
     match step {
         Step::Delivered | Step::Retry(_) => {}
         Step::Expired => tracing::warn!(trace_id, notification_id = %id, channel, "notification expired"),
@@ -102,10 +102,12 @@ fn log_step(due: &Due, step: &Step) {
         }
         Step::Fallback(reason, next) => {
             let next = next.channel.as_str();
-            tracing::warn!(trace_id, notification_id = %id, channel, %reason, next, "the channel gave up, another is tried");
+            let what = "the channel gave up, another is tried";
+            tracing::warn!(trace_id, notification_id = %id, channel, %reason, next, "{what}");
         }
         Step::Dead(reason) => {
-            tracing::warn!(trace_id, notification_id = %id, channel, %reason, "notification is dead: every channel gave up");
+            let what = "notification is dead: every channel gave up";
+            tracing::warn!(trace_id, notification_id = %id, channel, %reason, "{what}");
         }
     }
 }

@@ -4,11 +4,13 @@ use diesel::{
     QueryResult, QueryableByName, sql_query,
     sql_types::{Array, BigInt, Double, SmallInt},
 };
-use diesel_async::{AsyncPgConnection, RunQueryDsl};
+use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
 use notify_domain::lane::Lane;
 
 /// Beyond it nobody needs to know how many there are.
 const COUNT_MAX: i64 = 100_000;
+/// Where most of a long queue matches, the planner would read and sort all of it.
+const IN_ORDER: &str = "SET LOCAL enable_sort = off; SET LOCAL enable_bitmapscan = off; SET LOCAL enable_seqscan = off";
 
 /// The queue at one moment, of all instances.
 #[derive(Debug, QueryableByName)]
@@ -27,9 +29,19 @@ pub(crate) struct Depth {
     pub(crate) oldest_age: f64,
 }
 
-/// Looks. Each part reads an index in its order, and no more of it than is counted: where most of the table waits, the planner
-/// would read all of it. What is parked is due at its expiry, mostly behind all that waits.
+/// Looks, in a transaction of its own.
 pub(crate) async fn look(connection: &mut AsyncPgConnection) -> QueryResult<Depth> {
+    connection
+        .transaction(async |connection| {
+            connection.batch_execute(IN_ORDER).await?;
+            read(connection).await
+        })
+        .await
+}
+
+/// Each part reads an index in its order, and no more of it than it counts. What is parked is due at its expiry, mostly behind
+/// all that waits.
+async fn read(connection: &mut AsyncPgConnection) -> QueryResult<Depth> {
     sql_query(
         "SELECT (SELECT count(*) FROM (
                      SELECT FROM unnest($1) AS l (lane) CROSS JOIN LATERAL (
