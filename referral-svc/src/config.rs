@@ -139,3 +139,16 @@ impl Config {
             .keep_alive_while_idle(true))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_books_are_checked_every_hour_or_never() {
+        let mut config = Config::new("postgres://nobody@localhost/nothing");
+        assert_eq!(config.ledger_check_every(), Some(Duration::from_secs(3600)));
+        config.ledger_check_interval_minutes = 0;
+        assert_eq!(config.ledger_check_every(), None);
+    }
+}

@@ -34,9 +34,9 @@ pub(crate) async fn look(connection: &mut AsyncPgConnection) -> Result<Backlog> 
             Sql::new(by_index).execute(connection).await?;
             Sql::new(
                 "SELECT (SELECT count(*) FROM (SELECT FROM outbox WHERE reject_time IS NULL
-                                               ORDER BY bulk, event_id LIMIT 100000) some) AS pending,
+                                               ORDER BY bulk, event_id LIMIT 100000) counted) AS pending,
                      (SELECT count(*) FROM (SELECT FROM outbox WHERE reject_time IS NOT NULL
-                                            ORDER BY reject_time LIMIT 100000) some) AS rejected,
+                                            ORDER BY reject_time LIMIT 100000) counted) AS rejected,
                      least((SELECT create_time FROM outbox WHERE reject_time IS NULL ORDER BY bulk, event_id LIMIT 1),
                            (SELECT create_time FROM outbox WHERE reject_time IS NULL AND bulk
                             ORDER BY bulk, event_id LIMIT 1)) AS oldest",
