@@ -21,28 +21,34 @@ pub(crate) struct Pair {
 pub(crate) struct Running {
     name: &'static str,
     pub(crate) address: SocketAddr,
+    pub(crate) http: SocketAddr,
     shutdown: CancellationToken,
     task: Option<JoinHandle<anyhow::Result<()>>>,
 }
 
 impl Pair {
-    /// Starts notify-svc, then referral-svc; with `follow`, referral-svc publishes to where notify-svc listens.
+    /// Starts notify-svc, then referral-svc; with `follow`, referral-svc publishes to where notify-svc listens. notify-svc is
+    /// told where referral-svc will listen, if that is known yet and nobody said otherwise.
     pub(crate) async fn start(
         mut referral: referral_svc::Config,
-        notify: notify_svc::Config,
+        mut notify: notify_svc::Config,
         follow: bool,
     ) -> anyhow::Result<Self> {
+        if notify.referral_url.is_none() && referral.listen.port() != 0 {
+            notify.referral_url = Some(format!("http://{}", reachable(referral.listen)));
+        }
         let shutdown = CancellationToken::new();
         let handle = notify_svc::start(notify, shutdown.clone()).await.context("notify-svc did not start")?;
-        let notify = Running::new("notify-svc", handle.local_addr, shutdown, tokio::spawn(handle.finished()));
+        let addresses = (handle.local_addr, handle.http_addr);
+        let notify = Running::new("notify-svc", addresses, shutdown, tokio::spawn(handle.finished()));
         if follow {
             referral.notify_url = format!("http://{}", reachable(notify.address));
         }
         let shutdown = CancellationToken::new();
         match referral_svc::start(referral, shutdown.clone()).await.context("referral-svc did not start") {
             Ok(handle) => {
-                let referral =
-                    Running::new("referral-svc", handle.local_addr, shutdown, tokio::spawn(handle.finished()));
+                let addresses = (handle.local_addr, handle.http_addr);
+                let referral = Running::new("referral-svc", addresses, shutdown, tokio::spawn(handle.finished()));
                 Ok(Self { referral, notify })
             }
             Err(error) => {
@@ -75,11 +81,11 @@ impl Pair {
 impl Running {
     fn new(
         name: &'static str,
-        address: SocketAddr,
+        (address, http): (SocketAddr, SocketAddr),
         shutdown: CancellationToken,
         task: JoinHandle<anyhow::Result<()>>,
     ) -> Self {
-        Self { name, address, shutdown, task: Some(task) }
+        Self { name, address, http, shutdown, task: Some(task) }
     }
 
     async fn ended(&mut self) -> anyhow::Result<()> {

@@ -88,8 +88,8 @@ async fn open(settings: &mut Settings) -> anyhow::Result<PrivatePostgres> {
 fn announce(pair: &Pair) -> anyhow::Result<()> {
     let referral = reachable(pair.referral.address);
     let mut out = std::io::stdout().lock();
-    writeln!(out, "referral-svc    {}", pair.referral.address)?;
-    writeln!(out, "notify-svc      {}", pair.notify.address)?;
+    writeln!(out, "referral-svc    {}   http {}", pair.referral.address, pair.referral.http)?;
+    writeln!(out, "notify-svc      {}   http {}", pair.notify.address, pair.notify.http)?;
     writeln!(out, "\nTry, from another terminal:\n")?;
     writeln!(
         out,

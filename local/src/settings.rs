@@ -3,7 +3,7 @@
 use std::{
     env,
     fmt::Write,
-    net::{SocketAddr, TcpListener},
+    net::{Ipv4Addr, SocketAddr, TcpListener},
     path::{Path, PathBuf},
 };
 
@@ -69,7 +69,7 @@ impl Task {
 impl Settings {
     /// Reads the environment.
     pub(crate) fn read(data_dir: Option<PathBuf>) -> anyhow::Result<Self> {
-        let settings = Self {
+        let mut settings = Self {
             data_dir: data_dir.map_or_else(default_data_dir, Ok)?,
             referral: referral_from_environment()?,
             notify: notify_from_environment()?,
@@ -77,6 +77,18 @@ impl Settings {
         };
         ensure_free(settings.referral.listen, "REFERRAL_LISTEN")?;
         ensure_free(settings.notify.listen, "NOTIFY_LISTEN")?;
+        let (referral, notify) = (&mut settings.referral, &mut settings.notify);
+        for (http, variable, default, others) in [
+            (&mut referral.http_listen, "REFERRAL_HTTP_LISTEN", referral_svc::HTTP_LISTEN, notify.listen),
+            (&mut notify.http_listen, "NOTIFY_HTTP_LISTEN", notify_svc::HTTP_LISTEN, referral.listen),
+        ] {
+            match *http {
+                Some(address) => ensure_free(address, variable)?,
+                // A default takes nothing that the other service was given.
+                None if others == default => *http = Some((Ipv4Addr::LOCALHOST, 0).into()),
+                None => {}
+            }
+        }
         Ok(settings)
     }
 }
@@ -156,6 +168,10 @@ fn variables() -> String {
     text
 }
 
+fn http_default(address: SocketAddr) -> String {
+    format!(" [default: {address}, or any free port on loopback if that is taken]")
+}
+
 fn variables_of(command: &Command) -> String {
     let mut text = String::new();
     for argument in command.get_arguments() {
@@ -171,6 +187,9 @@ fn variables_of(command: &Command) -> String {
             "PAYMENT_METHODS" => format!(" [default: {LOCAL_PAYMENT_METHODS}]"),
             "NOTIFY_LOG_TEXT" => " [default: true]".to_owned(),
             "NOTIFY_URL" => " [default: where notify-svc listens]".to_owned(),
+            "REFERRAL_URL" => " [default: where referral-svc listens]".to_owned(),
+            "REFERRAL_HTTP_LISTEN" => http_default(referral_svc::HTTP_LISTEN),
+            "NOTIFY_HTTP_LISTEN" => http_default(notify_svc::HTTP_LISTEN),
             "REFERRAL_DATABASE_URL" | "NOTIFY_DATABASE_URL" => " [default: the private PostgreSQL]".to_owned(),
             "REFERRAL_MIGRATION_URL" | "NOTIFY_MIGRATION_URL" => " [default: the database URL]".to_owned(),
             "PLAN_FILE" => " [default: the built-in plan]".to_owned(),

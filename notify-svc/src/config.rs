@@ -1,13 +1,22 @@
 //! Configuration: environment variables (or flags), their defaults, and what is refused.
 
-use std::{convert::Infallible, fmt, fs, net::SocketAddr, path::PathBuf};
+use std::{
+    convert::Infallible,
+    fmt, fs,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::PathBuf,
+    time::Duration,
+};
 
 use anyhow::Context;
 use clap::{Parser, builder::NonEmptyStringValueParser};
 use notify_domain::policy::Policy;
-use service::{database::DatabaseConfig, telemetry};
+use service::{database::DatabaseConfig, http::Listen, telemetry};
+use tonic::transport::Endpoint;
 
 const LISTEN: &str = "127.0.0.1:50052";
+/// Where HTTP is unless that is set or taken
+pub const HTTP_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 50062);
 const POOL_SIZE: u16 = 16;
 const TELEGRAM_API_URL: &str = "https://api.telegram.org";
 const SMTP_FROM: &str = "P2PHub <no-reply@localhost>";
@@ -21,6 +30,16 @@ pub struct Config {
     /// Where to listen
     #[arg(long, env = "NOTIFY_LISTEN", value_name = "NOTIFY_LISTEN", default_value = LISTEN, hide_env = true)]
     pub listen: SocketAddr,
+
+    /// Where to listen for HTTP: /livez, /readyz, /metrics, /log-level [default: 127.0.0.1:50062, or any free port on
+    /// loopback if that is taken]
+    #[arg(long, env = "NOTIFY_HTTP_LISTEN", value_name = "NOTIFY_HTTP_LISTEN", hide_env = true)]
+    pub http_listen: Option<SocketAddr>,
+
+    /// Where referral-svc listens, such as http://127.0.0.1:50051, for /readyz to report on it [default: it reports
+    /// nothing of it]
+    #[arg(long, env = "REFERRAL_URL", value_name = "REFERRAL_URL", hide_env = true)]
+    pub referral_url: Option<String>,
 
     /// PostgreSQL, as the role that serves; required
     #[arg(long, env = "NOTIFY_DATABASE_URL", value_name = "NOTIFY_DATABASE_URL", hide_env = true)]
@@ -103,10 +122,12 @@ fn path(text: &str) -> Result<PathBuf, Infallible> {
 }
 
 impl Config {
-    /// The defaults, on a database.
+    /// The defaults, on a database, and any free port for HTTP.
     pub fn new(database_url: impl Into<String>) -> Self {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 50052)),
+            http_listen: Some(SocketAddr::from(([127, 0, 0, 1], 0))),
+            referral_url: None,
             database_url: Some(database_url.into()),
             migration_url: None,
             pool_size: POOL_SIZE,
@@ -129,6 +150,7 @@ impl Config {
     /// Checked; a variable that is set but empty counts as unset.
     pub(crate) fn checked(mut self) -> anyhow::Result<Self> {
         for value in [
+            &mut self.referral_url,
             &mut self.database_url,
             &mut self.migration_url,
             &mut self.telegram_bot_token,
@@ -155,6 +177,21 @@ impl Config {
         let json = fs::read_to_string(file)
             .with_context(|| format!("DELIVERY_POLICY_FILE: {} can't be read", file.display()))?;
         Policy::parse(&json).with_context(|| format!("DELIVERY_POLICY_FILE: {} makes no sense", file.display()))
+    }
+
+    pub(crate) fn http(&self) -> Listen {
+        Listen { given: self.http_listen, default: HTTP_LISTEN, variable: "NOTIFY_HTTP_LISTEN", grpc: self.listen }
+    }
+
+    /// referral-svc, if it is known where that is.
+    pub(crate) fn referral(&self) -> anyhow::Result<Option<Endpoint>> {
+        let Some(url) = self.referral_url.clone() else { return Ok(None) };
+        let endpoint = Endpoint::from_shared(url)
+            .ok()
+            .filter(|endpoint| endpoint.uri().scheme_str() == Some("http") && endpoint.uri().host().is_some())
+            .context("REFERRAL_URL: must be an http URL, such as http://127.0.0.1:50051")?;
+        let patience = Duration::from_secs(5);
+        Ok(Some(endpoint.http2_keep_alive_interval(patience).keep_alive_timeout(patience).keep_alive_while_idle(true)))
     }
 
     pub(crate) fn database(&self) -> anyhow::Result<DatabaseConfig> {
@@ -195,6 +232,8 @@ mod tests {
         let help = command.render_long_help().to_string();
         let variables = [
             "NOTIFY_LISTEN",
+            "NOTIFY_HTTP_LISTEN",
+            "REFERRAL_URL",
             "NOTIFY_DATABASE_URL",
             "NOTIFY_MIGRATION_URL",
             "NOTIFY_POOL_SIZE",

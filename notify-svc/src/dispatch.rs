@@ -6,6 +6,7 @@
 mod attempt;
 mod flight;
 mod judge;
+mod record;
 
 use std::{sync::Arc, time::Duration};
 
@@ -16,6 +17,7 @@ use tokio::{
     time::{Instant, sleep, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 
 use crate::{
     channel::Senders,
@@ -116,9 +118,7 @@ impl Dispatcher {
         let claim = claim(&mut connection, judge, terms).await?;
         // Twice as many each time, while it helps; few otherwise, since each of them costs.
         *look = if claim.is_held_up() { terms.look.saturating_mul(2).min(LOOK_MAX) } else { 0 };
-        for (due, step) in &claim.settled {
-            attempt::log_step(due, step);
-        }
+        record::claimed(&claim);
         claim.leased.into_iter().for_each(|due| flight.launch(due));
         let in_flight = flight.by_gate();
         let next = queue::next_due(&mut connection, &Terms { in_flight: &in_flight, ..terms }.busy()).await?;
@@ -131,9 +131,12 @@ impl Dispatcher {
         if held.is_empty() {
             return Ok(());
         }
-        let mut connection = database::connect(&self.pool).await?;
-        let still_held = queue::renew(&mut connection, &held, LEASE).await?;
-        flight.renewed(&held, &still_held);
+        let renewing = async {
+            let mut connection = database::connect(&self.pool).await?;
+            queue::renew(&mut connection, &held, LEASE).await
+        };
+        let span = tracing::info_span!(parent: None, "renew_leases", deliveries = held.len());
+        flight.renewed(&held, &renewing.instrument(span).await?);
         Ok(())
     }
 
@@ -154,22 +157,23 @@ impl Dispatcher {
         let mut size = ended.len();
         while !ended.is_empty() {
             size = size.min(ended.len());
-            let mut connection = database::connect(&self.pool).await?;
-            let settled = settle::settle(&mut connection, &ended[..size], &self.policy, |now, finished| {
-                judge.after(now, finished)
-            });
-            match settled.await {
-                Ok(steps) => {
+            let settling = async {
+                let mut connection = database::connect(&self.pool).await?;
+                let decide = |now, finished: &Finished| judge.after(now, finished);
+                settle::settle(&mut connection, &ended[..size], &self.policy, decide).await
+            };
+            let span = tracing::info_span!(parent: None, "settle", deliveries = size);
+            match settling.instrument(span).await {
+                Ok((now, steps)) => {
                     for (finished, step) in ended.drain(..size).zip(steps) {
-                        attempt::log_settled(&finished, step.as_ref());
+                        record::settled(&finished, now, step.as_ref());
                     }
                 }
                 Err(error) if passes(&error) => return Err(error),
                 Err(_) if size > 1 => size = 1,
                 Err(error) => {
                     let lost = ended.remove(0);
-                    let id = lost.delivery.notification_id;
-                    tracing::error!(%error, notification_id = %id, "a delivery can't be settled");
+                    lost.span.in_scope(|| tracing::error!(%error, "a delivery can't be settled"));
                 }
             }
         }
@@ -205,8 +209,8 @@ async fn claim(connection: &mut Connection, judge: &Judge, terms: Terms<'_>) -> 
         && !passes(error)
     {
         for (notification_id, position) in picked {
-            queue::put_off(connection, notification_id, position, PUT_OFF).await?;
-            tracing::error!(%error, %notification_id, "a delivery can't be claimed: put off");
+            let trace_id = queue::put_off(connection, notification_id, position, PUT_OFF).await?;
+            tracing::error!(%error, trace_id, %notification_id, "a delivery can't be claimed: put off");
         }
     }
     claim

@@ -2,6 +2,7 @@
 
 mod batch;
 mod decode;
+mod item;
 mod session;
 
 use std::{panic::AssertUnwindSafe, sync::Arc};
@@ -17,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 use tracing::Instrument;
 
-use crate::{status, store::inbox::Rules};
+use crate::{metrics, status, store::inbox::Rules};
 
 /// Streams served at once.
 const STREAMS_MAX: usize = 64;
@@ -65,21 +66,20 @@ impl NotificationIngestService for IngestService {
             status::of(Failure::new(tonic::Code::ResourceExhausted, "TOO_MANY_STREAMS", message))
         })?;
         let caller = CallContext::of(&request).caller;
-        let span = tracing::info_span!("publish", caller, producer = tracing::field::Empty);
+        let span = tracing::info_span!("ingest_stream", caller, producer = tracing::field::Empty);
+        let open = metrics::open_stream();
         let (responses, stream) = mpsc::channel(4);
         let shared = self.shared.clone();
         let session = async move {
             let session = AssertUnwindSafe(session::run(shared, request.into_inner(), &responses)).catch_unwind();
-            let ended = session.await.unwrap_or_else(|_| {
-                tracing::error!("a stream panicked");
-                Err(Failure::internal())
-            });
+            // The panic hook has logged a panic, in this span.
+            let ended = session.await.unwrap_or_else(|_panic| Err(Failure::internal()));
             if let Err(failure) = ended {
                 tracing::info!(code = ?failure.code, reason = %failure.reason, "stream ended: {}", failure.message);
                 // The producer may be gone already.
                 let _ = responses.send(Err(status::of(failure))).await;
             }
-            drop(permit);
+            drop((permit, open));
         };
         tokio::spawn(session.instrument(span));
         Ok(Response::new(ReceiverStream::new(stream)))

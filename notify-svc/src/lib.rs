@@ -14,7 +14,9 @@ mod dispatch;
 mod feed;
 mod ingest;
 mod jobs;
+mod metrics;
 mod retention;
+mod sampler;
 mod status;
 mod store;
 mod template;
@@ -32,12 +34,15 @@ use p2phub_proto::notify::v1::{
 };
 use service::{
     database::{self, DatabaseConfig},
+    health::Health,
+    http::HttpServer,
+    peer::Peer,
     server::{GrpcServer, MAX_REQUEST_BYTES, MAX_RESPONSE_BYTES, Running},
 };
 use tokio::{sync::Notify, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
-pub use config::Config;
+pub use config::{Config, HTTP_LISTEN};
 
 use api::NotificationApi;
 use channel::Senders;
@@ -62,6 +67,8 @@ const SERVICE_NAMES: [&str; 3] = [
 pub struct Handle {
     /// Where it listens.
     pub local_addr: SocketAddr,
+    /// Where it listens for HTTP.
+    pub http_addr: SocketAddr,
     task: JoinHandle<anyhow::Result<()>>,
 }
 
@@ -72,7 +79,7 @@ impl Handle {
     }
 }
 
-/// Checks the configuration, migrates, listens, and serves and delivers until `shutdown` is cancelled.
+/// Checks the configuration, answers over HTTP, migrates, listens, and serves and delivers until `shutdown` is cancelled.
 pub async fn start(config: Config, shutdown: CancellationToken) -> anyhow::Result<Handle> {
     let config = config.checked()?;
     let database = config.database()?;
@@ -80,7 +87,10 @@ pub async fn start(config: Config, shutdown: CancellationToken) -> anyhow::Resul
     let policy = Arc::new(config.policy()?);
     let senders = Arc::new(Senders::build(&config)?);
     let templates = Arc::new(Templates::load(config.app_url.as_deref())?);
+    let peer = Peer::new("referral-svc", config.referral()?);
     let pool = database::pool(&database, "notify-svc")?;
+    let health = Health::default();
+    let http = HttpServer::start(config.http(), health.clone(), peer).await?;
     database::migrate(&database, MIGRATIONS)
         .await
         .context("NOTIFY_MIGRATION_URL or NOTIFY_DATABASE_URL: the database can't be migrated")?;
@@ -106,7 +116,10 @@ pub async fn start(config: Config, shutdown: CancellationToken) -> anyhow::Resul
     };
     let jobs =
         Jobs { pool: writers.clone(), rules, created: Arc::clone(&api.job_created), queued: Arc::clone(&queued) };
-    let server = serve(&config, ingest, api, stop.clone()).await?;
+    let sampler = sampler::run(api.pool.clone(), stop.clone());
+    let server = serve(&config, ingest, api, health, stop.clone()).await?;
+    metrics::init(&senders.channels());
+    tokio::spawn(sampler);
     let dispatcher = Dispatcher {
         pool: writers,
         senders,
@@ -117,20 +130,21 @@ pub async fn start(config: Config, shutdown: CancellationToken) -> anyhow::Resul
         owner: format!("{}-{}", std::process::id(), uuid::Uuid::new_v4().simple()),
         workers: config.workers.into(),
     };
-    tracing::info!(listen = %server.local_addr, ?config, "notify-svc serves");
-    let local_addr = server.local_addr;
+    tracing::info!(listen = %server.local_addr, http = %http.local_addr, ?config, "notify-svc serves");
+    let (local_addr, http_addr) = (server.local_addr, http.local_addr);
     let tasks = [
         tokio::spawn(dispatcher.run(stop.clone())),
         tokio::spawn(jobs.run(stop.clone())),
         tokio::spawn(listener.run(stop.clone())),
     ];
-    Ok(Handle { local_addr, task: tokio::spawn(supervise(server, tasks, stop)) })
+    Ok(Handle { local_addr, http_addr, task: tokio::spawn(supervise(server, tasks, http, stop)) })
 }
 
 async fn serve(
     config: &Config,
     ingest: ingest::IngestService,
     api: NotificationApi,
+    health: Health,
     stop: CancellationToken,
 ) -> anyhow::Result<Running> {
     let ingest = NotificationIngestServiceServer::new(ingest)
@@ -144,6 +158,7 @@ async fn serve(
         .max_decoding_message_size(MAX_REQUEST_BYTES)
         .max_encoding_message_size(MAX_RESPONSE_BYTES);
     GrpcServer::new(status::ERROR_DOMAIN, &SERVICE_NAMES)
+        .health(health)
         .add_service(ingest)
         .add_service(api)
         .add_service(operators)
@@ -155,6 +170,7 @@ async fn serve(
 async fn supervise(
     server: Running,
     tasks: impl IntoIterator<Item = JoinHandle<()>>,
+    http: HttpServer,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     let _stop_all = stop.clone().drop_guard();
@@ -169,6 +185,7 @@ async fn supervise(
         ended.context("a task was lost")
     }));
     let (served, worked) = tokio::join!(server, tasks);
+    http.stop().await;
     worked.into_iter().fold(served, anyhow::Result::and)
 }
 

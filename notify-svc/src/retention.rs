@@ -6,6 +6,7 @@ use std::{sync::Arc, time::Duration};
 use notify_domain::policy::Policy;
 use service::database::{self, Pool};
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 
 use crate::store::{StoreError, addresses, gates, in_time, retention};
 
@@ -27,9 +28,12 @@ pub(crate) async fn run(pool: Pool, policy: Arc<Policy>, stop: CancellationToken
 }
 
 async fn clean(pool: &Pool, policy: &Policy) {
-    report("idle gates", sweep(|| gates(pool)).await);
-    report("old marks of addresses", sweep(|| marks(pool, policy)).await);
-    report("notifications that settled long ago", sweep(|| settled(pool, policy)).await);
+    let span = || tracing::info_span!(parent: None, "remove_idle_gates");
+    report("idle gates", sweep(|| gates(pool).instrument(span())).await);
+    let span = || tracing::info_span!(parent: None, "remove_old_marks");
+    report("old marks of addresses", sweep(|| marks(pool, policy).instrument(span())).await);
+    let span = || tracing::info_span!(parent: None, "remove_settled");
+    report("notifications that settled long ago", sweep(|| settled(pool, policy).instrument(span())).await);
 }
 
 async fn gates(pool: &Pool) -> Result<i64, StoreError> {

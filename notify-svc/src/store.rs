@@ -15,6 +15,7 @@ pub(crate) mod cancel;
 pub(crate) mod channels;
 pub(crate) mod claim;
 pub(crate) mod clock;
+pub(crate) mod depth;
 pub(crate) mod due;
 pub(crate) mod feed;
 pub(crate) mod gates;

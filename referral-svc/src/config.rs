@@ -1,18 +1,27 @@
 //! Configuration: one environment variable a field, checked before anything starts.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::PathBuf,
+    time::Duration,
+};
 
 use anyhow::{Context, bail};
 use clap::Parser;
 use referral_domain::{payment::Method, plan::Plan};
-use service::database::DatabaseConfig;
+use service::{database::DatabaseConfig, http::Listen};
 use tonic::transport::Endpoint;
 
 use crate::store::clock::Clock;
 
+/// Where HTTP is unless that is set or taken.
+pub const HTTP_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 50061);
 const POOL_SIZE: usize = 16;
 const NOTIFY_URL: &str = "http://127.0.0.1:50052";
 const PAYMENT_METHODS: &str = "manual";
+const LEDGER_CHECK_INTERVAL_MINUTES: u64 = 60;
+/// A week.
+const LEDGER_CHECK_INTERVAL_MINUTES_MAX: u64 = 7 * 24 * 60;
 
 /// P2PHub's referral service: partners, payments and the ledger, over gRPC.
 #[derive(Parser, Clone)]
@@ -21,6 +30,10 @@ pub struct Config {
     /// Where to listen for gRPC.
     #[arg(long, env = "REFERRAL_LISTEN", default_value = "127.0.0.1:50051", value_name = "REFERRAL_LISTEN")]
     pub listen: SocketAddr,
+    /// Where to listen for HTTP: /livez, /readyz, /metrics, /log-level. [default: 127.0.0.1:50061, or any free port on
+    /// loopback if that is taken]
+    #[arg(long, env = "REFERRAL_HTTP_LISTEN", value_name = "REFERRAL_HTTP_LISTEN")]
+    pub http_listen: Option<SocketAddr>,
     /// The service's own database, as the role that serves: postgres://user@host:port/name. Required.
     #[arg(long, env = "REFERRAL_DATABASE_URL", hide_env_values = true, value_name = "REFERRAL_DATABASE_URL")]
     pub database_url: Option<String>,
@@ -39,6 +52,15 @@ pub struct Config {
     /// Which payment methods are open, separated by commas: trusted, manual; empty: none.
     #[arg(long, env = "PAYMENT_METHODS", default_value = PAYMENT_METHODS, value_name = "PAYMENT_METHODS")]
     pub payment_methods: String,
+    /// Minutes between two checks of the books; 0: only when an operator asks.
+    #[arg(
+        long,
+        env = "LEDGER_CHECK_INTERVAL_MINUTES",
+        default_value_t = LEDGER_CHECK_INTERVAL_MINUTES,
+        value_parser = clap::value_parser!(u64).range(0..=LEDGER_CHECK_INTERVAL_MINUTES_MAX),
+        value_name = "LEDGER_CHECK_INTERVAL_MINUTES"
+    )]
+    pub ledger_check_interval_minutes: u64,
     /// Shifts the time, for tests.
     #[arg(skip)]
     pub clock: Clock,
@@ -49,16 +71,18 @@ fn pool_size(text: &str) -> Result<usize, String> {
 }
 
 impl Config {
-    /// The defaults, whatever the environment says, with a database; then fields are set.
+    /// The defaults, whatever the environment says, with a database, and any free port for HTTP; then fields are set.
     pub fn new(database_url: impl Into<String>) -> Self {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 50051)),
+            http_listen: Some(SocketAddr::from(([127, 0, 0, 1], 0))),
             database_url: Some(database_url.into()),
             migration_url: None,
             pool_size: POOL_SIZE,
             notify_url: NOTIFY_URL.to_owned(),
             plan_file: None,
             payment_methods: PAYMENT_METHODS.to_owned(),
+            ledger_check_interval_minutes: LEDGER_CHECK_INTERVAL_MINUTES,
             clock: Clock::default(),
         }
     }
@@ -70,6 +94,10 @@ impl Config {
             migration_url: self.migration_url.clone().filter(|url| !url.is_empty()),
             pool_size: self.pool_size,
         })
+    }
+
+    pub(crate) fn http(&self) -> Listen {
+        Listen { given: self.http_listen, default: HTTP_LISTEN, variable: "REFERRAL_HTTP_LISTEN", grpc: self.listen }
     }
 
     pub(crate) fn plan(&self) -> anyhow::Result<Plan> {
@@ -92,16 +120,35 @@ impl Config {
             .collect()
     }
 
+    /// None: never.
+    pub(crate) fn ledger_check_every(&self) -> Option<Duration> {
+        let minutes = self.ledger_check_interval_minutes;
+        (minutes > 0).then(|| Duration::from_secs(minutes * 60))
+    }
+
     pub(crate) fn notify(&self) -> anyhow::Result<Endpoint> {
         let endpoint = Endpoint::from_shared(self.notify_url.clone())
             .ok()
             .filter(|endpoint| endpoint.uri().scheme_str() == Some("http") && endpoint.uri().host().is_some())
             .context("NOTIFY_URL: must be an http URL, such as http://127.0.0.1:50052")?;
-        let patience = std::time::Duration::from_secs(5);
+        let patience = Duration::from_secs(5);
         Ok(endpoint
             .connect_timeout(patience)
             .http2_keep_alive_interval(patience)
             .keep_alive_timeout(patience)
             .keep_alive_while_idle(true))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_books_are_checked_every_hour_or_never() {
+        let mut config = Config::new("postgres://nobody@localhost/nothing");
+        assert_eq!(config.ledger_check_every(), Some(Duration::from_secs(3600)));
+        config.ledger_check_interval_minutes = 0;
+        assert_eq!(config.ledger_check_every(), None);
     }
 }

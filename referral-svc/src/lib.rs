@@ -8,6 +8,7 @@
 mod api;
 mod app;
 mod config;
+mod metrics;
 mod store;
 mod wire;
 
@@ -19,13 +20,16 @@ use diesel_migrations::{EmbeddedMigrations, embed_migrations};
 use p2phub_proto::referral::v1 as pb;
 use service::{
     database::{self, DatabaseConfig, Pool},
+    health::Health,
+    http::HttpServer,
+    peer::Peer,
     server::{GrpcServer, Running},
 };
 use tokio::{sync::Notify, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
-use app::{Broadcaster, CommandQueue, Committer, Publisher, Rules};
-pub use config::Config;
+use app::{Bookkeeper, Broadcaster, CommandQueue, Committer, Publisher, Rules};
+pub use config::{Config, HTTP_LISTEN};
 pub use store::clock::Clock;
 
 const MIGRATIONS: EmbeddedMigrations = embed_migrations!("../migrations/referral");
@@ -44,6 +48,9 @@ const REQUEST_BYTES_MAX: usize = 256 * 1024;
 pub struct Handle {
     /// Where it listens.
     pub local_addr: SocketAddr,
+    /// Where it listens for HTTP.
+    pub http_addr: SocketAddr,
+    http: HttpServer,
     server: Running,
     jobs: Vec<JoinHandle<()>>,
     shutdown: CancellationToken,
@@ -60,15 +67,22 @@ impl Handle {
         for job in self.jobs {
             job.await.context("a job's task")?;
         }
+        self.http.stop().await;
         served
     }
 }
 
-/// Migrates, checks the plan, binds, and serves until `shutdown`.
+/// Answers over HTTP, migrates, checks the plan, binds, and serves until `shutdown`.
 pub async fn start(config: Config, shutdown: CancellationToken) -> anyhow::Result<Handle> {
+    // Without `main` there is nothing yet that measures.
+    service::telemetry::ensure();
+    metrics::init();
     let (plan, methods, notify) = (config.plan()?, config.methods()?, config.notify()?);
     let database = config.database()?;
     database.check("REFERRAL_DATABASE_URL", "REFERRAL_MIGRATION_URL")?;
+    let health = Health::default();
+    let peer = Peer::new("notify-svc", Some(notify.clone()));
+    let http = HttpServer::start(config.http(), health.clone(), peer).await?;
     database::migrate(&database, MIGRATIONS).await.context("REFERRAL_DATABASE_URL: migrating")?;
     let pool = database::pool(&database, "referral-svc")?;
     // However many reads wait for the pool, the committer and the publisher don't.
@@ -93,12 +107,21 @@ pub async fn start(config: Config, shutdown: CancellationToken) -> anyhow::Resul
     };
     let publisher = Publisher { pool: writers, notify, committed, shutdown: shutdown.clone() };
     let census = app::run_census(pool.clone(), config.clock.clone(), queue.clone(), shutdown.clone());
-    let server = server(&config, queue, pool.clone()).serve(config.listen, pool, shutdown.clone()).await?;
+    let sampler = app::run_sampler(pool.clone(), config.clock.clone(), shutdown.clone());
+    let bookkeeper = Bookkeeper { pool: pool.clone(), every: config.ledger_check_every(), shutdown: shutdown.clone() };
+    let server = server(&config, queue, pool.clone()).health(health);
+    let server = server.serve(config.listen, pool, shutdown.clone()).await?;
     let drained = CancellationToken::new();
     let committing = tokio::spawn(committer.run(drained.clone()));
-    let jobs = [tokio::spawn(publisher.run()), tokio::spawn(broadcaster.run()), tokio::spawn(census)];
+    let jobs = [
+        tokio::spawn(publisher.run()),
+        tokio::spawn(broadcaster.run()),
+        tokio::spawn(census),
+        tokio::spawn(sampler),
+        tokio::spawn(bookkeeper.run()),
+    ];
     let jobs = [committing].into_iter().chain(jobs).collect();
-    Ok(Handle { local_addr: server.local_addr, server, jobs, shutdown, drained })
+    Ok(Handle { local_addr: server.local_addr, http_addr: http.local_addr, http, server, jobs, shutdown, drained })
 }
 
 fn server(config: &Config, queue: CommandQueue, pool: Pool) -> GrpcServer {

@@ -1,6 +1,6 @@
 //! PostgreSQL or notify-svc away: calls fail in a way that can be repeated, repeating converges, nothing is lost.
 
-mod commit;
+pub(crate) mod commit;
 mod load;
 
 use std::{

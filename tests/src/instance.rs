@@ -11,11 +11,13 @@ use tempfile::TempDir;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::{clients, process, wait};
+use crate::{clients, ports, process, wait};
 
 /// A running service.
 pub struct Instance {
     pub address: SocketAddr,
+    /// Where it answers over HTTP.
+    pub http: SocketAddr,
     kind: Kind,
 }
 
@@ -28,32 +30,36 @@ impl Instance {
     pub(crate) async fn referral(config: referral_svc::Config) -> Self {
         let shutdown = CancellationToken::new();
         let handle = referral_svc::start(config, shutdown.clone()).await.expect("referral-svc starts");
-        let address = handle.local_addr;
-        Self { address, kind: Kind::Task { shutdown, task: tokio::spawn(handle.finished()) } }
+        let (address, http) = (handle.local_addr, handle.http_addr);
+        Self { address, http, kind: Kind::Task { shutdown, task: tokio::spawn(handle.finished()) } }
     }
 
     pub(crate) async fn notify(config: notify_svc::Config) -> Self {
         let shutdown = CancellationToken::new();
         let handle = notify_svc::start(config, shutdown.clone()).await.expect("notify-svc starts");
-        let address = handle.local_addr;
-        Self { address, kind: Kind::Task { shutdown, task: tokio::spawn(handle.finished()) } }
+        let (address, http) = (handle.local_addr, handle.http_addr);
+        Self { address, http, kind: Kind::Task { shutdown, task: tokio::spawn(handle.finished()) } }
     }
 
-    /// Starts a service with these variables and no others of ours; returns when it is healthy.
+    /// Starts a service with these variables and no others of ours but a port for HTTP; returns when it is healthy.
     pub async fn process(program: &str, service: &str, address: SocketAddr, variables: &[(String, String)]) -> Self {
         let directory = tempfile::Builder::new().prefix("p2phub-test-").tempdir().expect("a directory");
         let log = directory.path().join("log");
         let file = File::create(&log).expect("a log file");
+        let http_variable = if service == "referral-svc" { "REFERRAL_HTTP_LISTEN" } else { "NOTIFY_HTTP_LISTEN" };
+        let given = variables.iter().find(|(name, _)| name == http_variable);
+        let http = given.map_or_else(ports::free, |(_, value)| value.parse().expect("an address"));
         let child = Command::new(program)
             .env_clear()
             .env(process::VARIABLE, service)
+            .env(http_variable, http.to_string())
             .envs(variables.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::piped())
             .stdout(file.try_clone().expect("a log file"))
             .stderr(file)
             .spawn()
             .expect("a process");
-        let mut instance = Self { address, kind: Kind::Process { child, log, _directory: directory } };
+        let mut instance = Self { address, http, kind: Kind::Process { child, log, _directory: directory } };
         wait::until(&format!("{service} to be healthy"), async || {
             assert!(instance.is_running(), "{service} ended at its start: {}", instance.log());
             clients::is_serving(address, "").await.then_some(())

@@ -12,6 +12,8 @@ use crate::{
     proxy::{Proxy, Upstream},
 };
 
+/// In the URLs that the services get. Their PostgreSQL asks for none, so that any will do.
+pub const DATABASE_PASSWORD: &str = "planted-database-password";
 const PAYMENT_METHODS: &str = "trusted,manual";
 
 type Adjust<C> = Box<dyn Fn(&mut C) + Send + Sync>;
@@ -185,7 +187,7 @@ impl Pair {
 
     /// One more instance of referral-svc on the same database.
     pub async fn another_referral(&self, address: SocketAddr) -> Instance {
-        let database = self.url(self.server.referral_url(&self.databases, Role::Service));
+        let database = self.url(&self.server.referral_url(&self.databases, Role::Service));
         let migration = self.server.referral_url(&self.databases, Role::Owner);
         let stream = self.proxies.as_ref().map_or(self.notify_address, |proxies| proxies.stream.address());
         let notify = format!("http://{stream}");
@@ -211,12 +213,13 @@ impl Pair {
 
     /// One more instance of notify-svc on the same database.
     pub async fn another_notify(&self, address: SocketAddr) -> Instance {
-        let database = self.url(self.server.notify_url(&self.databases, Role::Service));
+        let database = self.url(&self.server.notify_url(&self.databases, Role::Service));
         let migration = self.server.notify_url(&self.databases, Role::Owner);
         if let Some(program) = self.options.program {
-            let listen = address.to_string();
+            let (listen, referral) = (address.to_string(), format!("http://{}", self.referral_address));
             let variables = self.variables([
                 ("NOTIFY_LISTEN", listen.as_str()),
+                ("REFERRAL_URL", referral.as_str()),
                 ("NOTIFY_DATABASE_URL", database.as_str()),
                 ("NOTIFY_MIGRATION_URL", migration.as_str()),
             ]);
@@ -225,6 +228,7 @@ impl Pair {
         let mut config = notify_svc::Config::new(database);
         config.migration_url = Some(migration);
         config.listen = address;
+        config.referral_url = Some(format!("http://{}", self.referral_address));
         (self.options.notify)(&mut config);
         Instance::notify(config).await
     }
@@ -255,8 +259,9 @@ impl Pair {
         self.server.discard(&self.databases).await;
     }
 
-    /// The database's URL, or that of the same database through the proxy.
-    fn url(&self, direct: String) -> String {
+    /// The database's URL with a password, or that of the same database through the proxy.
+    fn url(&self, direct: &str) -> String {
+        let direct = direct.replacen('@', &format!(":{DATABASE_PASSWORD}@"), 1);
         let Some(proxies) = &self.proxies else {
             return direct;
         };

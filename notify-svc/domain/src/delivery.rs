@@ -26,6 +26,10 @@ pub const LEASE_LOST: &str = "LEASE_LOST";
 pub const STOPPED: &str = "STOPPED";
 /// How an attempt ended at something that only newer versions know: one of them will claim it.
 pub const KIND_UNKNOWN: &str = "KIND_UNKNOWN";
+/// How an attempt ended in a channel that panicked.
+pub const CHANNEL_PANICKED: &str = "CHANNEL_PANICKED";
+/// How an attempt ended whose text could not be made.
+pub const TEMPLATE_FAILED: &str = "TEMPLATE_FAILED";
 /// How long a delivery is left to other instances whose channel is off here, but was on where it was taken in: while a new
 /// set-up is rolled out, they differ.
 const OFF_GRACE: TimeDelta = TimeDelta::minutes(2);
@@ -108,7 +112,7 @@ impl Outcome {
 
 /// Reasons that this service alone brings about.
 const OWN_REASONS: [&str; 7] =
-    [STOPPED, LEASE_LOST, CHANNEL_OFF, KIND_UNKNOWN, "CHANNEL_PANICKED", "TASK_LOST", "TEMPLATE_FAILED"];
+    [STOPPED, LEASE_LOST, CHANNEL_OFF, KIND_UNKNOWN, CHANNEL_PANICKED, "TASK_LOST", TEMPLATE_FAILED];
 /// Reasons that tell of a provider which is away or can't keep up.
 const FAILING_REASONS: [&str; 5] = ["CONNECT_FAILED", "CONNECTION_LOST", "TIMEOUT", "HTTP_408", "HTTP_429"];
 /// Why an address can't be used this time.

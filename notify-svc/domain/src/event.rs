@@ -51,6 +51,8 @@ pub struct Trace {
     pub trace_id: String,
     /// W3C context to go on from.
     pub traceparent: String,
+    /// W3C baggage that goes along; empty: none.
+    pub baggage: String,
 }
 
 /// One notification to one recipient.

@@ -4,14 +4,14 @@ use std::{collections::BTreeMap, panic::AssertUnwindSafe, sync::Arc, time::Durat
 
 use futures_util::FutureExt;
 use notify_domain::{
-    delivery::{CHANNEL_OFF, KIND_UNKNOWN, Outcome, Step},
+    delivery::{CHANNEL_OFF, CHANNEL_PANICKED, KIND_UNKNOWN, Outcome, TEMPLATE_FAILED},
     kind::Kind,
     state::OutcomeClass,
 };
-use service::telemetry;
 use tokio::time::timeout;
 use tracing::{Instrument, Span};
 
+use super::record;
 use crate::{
     channel::{Message, Senders},
     store::due::{Due, Finished},
@@ -30,24 +30,17 @@ pub(super) struct Attempts {
 }
 
 impl Attempts {
-    /// Makes one, under the trace of what caused the notification.
-    pub(super) async fn make(&self, due: Due) -> Finished {
-        let span = span(&due);
-        async {
-            let outcome = AssertUnwindSafe(timeout(SEND_TIMEOUT, self.send(&due))).catch_unwind().await;
-            let outcome = match outcome {
-                Ok(Ok(outcome)) => outcome,
-                Ok(Err(_)) => Outcome::new(OutcomeClass::Ambiguous, "TIMEOUT"),
-                Err(_) => {
-                    tracing::error!("a channel panicked");
-                    Outcome::new(OutcomeClass::Ambiguous, "CHANNEL_PANICKED")
-                }
-            };
-            log_outcome(&outcome);
-            Finished { delivery: due, outcome }
-        }
-        .instrument(span)
-        .await
+    /// Makes one, in its span.
+    pub(super) async fn make(&self, due: Due, span: Span) -> Finished {
+        let send = AssertUnwindSafe(timeout(SEND_TIMEOUT, self.send(&due))).catch_unwind();
+        let outcome = match send.instrument(span.clone()).await {
+            Ok(Ok(outcome)) => outcome,
+            Ok(Err(_)) => Outcome::new(OutcomeClass::Ambiguous, "TIMEOUT"),
+            // The panic hook has logged it, in this span.
+            Err(_panic) => Outcome::new(OutcomeClass::Ambiguous, CHANNEL_PANICKED),
+        };
+        record::ended(&span, &outcome);
+        Finished { delivery: due, outcome, span }
     }
 
     async fn send(&self, due: &Due) -> Outcome {
@@ -68,7 +61,7 @@ impl Attempts {
         let locale = Locale::of(&due.locale);
         let rendered = self.templates.render(kind, locale, &arguments).map_err(|error| {
             tracing::error!(%error, "a template can't be rendered");
-            Outcome::new(OutcomeClass::Content, "TEMPLATE_FAILED")
+            Outcome::new(OutcomeClass::Content, TEMPLATE_FAILED)
         })?;
         Ok(Message {
             notification_id: due.notification_id,
@@ -82,52 +75,5 @@ impl Attempts {
             trace_id: due.trace_id.clone(),
             create_time: due.create_time,
         })
-    }
-}
-
-fn span(due: &Due) -> Span {
-    let span = tracing::info_span!(
-        "deliver",
-        notification_id = %due.notification_id,
-        channel = due.channel,
-        attempt = due.attempt_count,
-    );
-    telemetry::set_parent(&span, &due.traceparent);
-    span
-}
-
-fn log_outcome(outcome: &Outcome) {
-    let (class, reason) = (outcome.class.as_str(), outcome.reason.as_ref());
-    match outcome.class {
-        OutcomeClass::Delivered => tracing::debug!("delivered"),
-        OutcomeClass::Configuration => tracing::error!(class, reason, "a channel's set-up is refused"),
-        _ => tracing::warn!(class, reason, "attempt failed"),
-    }
-}
-
-/// Logs what became of a delivery that was tried; `None`: its lease was lost meanwhile.
-pub(super) fn log_settled(finished: &Finished, step: Option<&Step>) {
-    match step {
-        Some(step) => log_step(&finished.delivery, step),
-        None => {
-            span(&finished.delivery).in_scope(|| tracing::warn!("the lease was lost before the attempt was settled"))
-        }
-    }
-}
-
-/// Logs the ends that somebody should see.
-pub(super) fn log_step(due: &Due, step: &Step) {
-    match step {
-        Step::Delivered | Step::Retry(_) => {}
-        Step::Expired => span(due).in_scope(|| tracing::warn!("notification expired")),
-        Step::PassOver(..) | Step::Suppressed(_) => {
-            span(due).in_scope(|| tracing::debug!("the recipient doesn't want it there"))
-        }
-        Step::Fallback(reason, next) => span(due).in_scope(|| {
-            tracing::warn!(%reason, next = next.channel.as_str(), "the channel gave up, another is tried");
-        }),
-        Step::Dead(reason) => {
-            span(due).in_scope(|| tracing::warn!(%reason, "notification is dead: every channel gave up"))
-        }
     }
 }

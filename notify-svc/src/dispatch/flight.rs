@@ -15,8 +15,9 @@ use tokio::{
     task::{AbortHandle, Id, JoinError, JoinSet},
     time::Instant,
 };
+use tracing::Span;
 
-use super::attempt::Attempts;
+use super::{attempt::Attempts, record};
 use crate::store::due::{Due, Finished, Held};
 
 /// How old a lease gets before it is renewed.
@@ -40,6 +41,7 @@ struct Send {
     begun: Instant,
     leased: Instant,
     task: AbortHandle,
+    span: Span,
 }
 
 impl Flight {
@@ -69,8 +71,11 @@ impl Flight {
         let attempts = Arc::clone(&self.attempts);
         let delivery = due.clone();
         let gates = due.gates().into_iter().map(|key| key.name).collect();
-        let task = self.tasks.spawn(async move { attempts.make(due).await });
-        self.sends.insert(task.id(), Send { delivery, gates, begun: Instant::now(), leased: Instant::now(), task });
+        let span = record::span(&due);
+        let made_in = span.clone();
+        let task = self.tasks.spawn(async move { attempts.make(due, made_in).await });
+        let (begun, leased) = (Instant::now(), Instant::now());
+        self.sends.insert(task.id(), Send { delivery, gates, begun, leased, task, span });
     }
 
     /// What has been in flight for so long that its lease should be renewed.
@@ -110,7 +115,7 @@ impl Flight {
     pub(super) async fn abort(mut self, ended: &mut Vec<Finished>) {
         self.collect(ended);
         self.tasks.shutdown().await;
-        ended.extend(self.sends.into_values().map(|send| cut_short(send.delivery, STOPPED)));
+        ended.extend(self.sends.into_values().map(|send| cut_short(send, STOPPED)));
     }
 
     /// Panics are caught within a task; one that is lost all the same gives its place back.
@@ -120,14 +125,16 @@ impl Flight {
                 self.sends.remove(&id);
                 Some(finished)
             }
-            Err(lost) => self.sends.remove(&lost.id()).map(|send| cut_short(send.delivery, TASK_LOST)),
+            Err(lost) => self.sends.remove(&lost.id()).map(|send| cut_short(send, TASK_LOST)),
         }
     }
 }
 
 /// It may have been sent, or not.
-fn cut_short(delivery: Due, reason: &'static str) -> Finished {
-    Finished { delivery, outcome: Outcome::new(OutcomeClass::Ambiguous, reason) }
+fn cut_short(send: Send, reason: &'static str) -> Finished {
+    let outcome = Outcome::new(OutcomeClass::Ambiguous, reason);
+    record::ended(&send.span, &outcome);
+    Finished { delivery: send.delivery, outcome, span: send.span }
 }
 
 #[cfg(test)]

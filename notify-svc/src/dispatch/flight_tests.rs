@@ -71,6 +71,8 @@ fn due(recipient_id: &str) -> Due {
         contacts: json!([]),
         trace_id: "0".repeat(32),
         traceparent: String::new(),
+        baggage: String::new(),
+        occur_time: None,
         create_time: DateTime::UNIX_EPOCH,
         expire_time: DateTime::<Utc>::MAX_UTC,
         now: DateTime::UNIX_EPOCH,
@@ -79,7 +81,7 @@ fn due(recipient_id: &str) -> Due {
 
 async fn all(flight: &mut Flight) -> Vec<(String, &'static str, String)> {
     let mut ended = Vec::new();
-    while let Some(Finished { delivery, outcome }) = flight.next().await {
+    while let Some(Finished { delivery, outcome, .. }) = flight.next().await {
         ended.push((delivery.recipient_id, outcome.class.as_str(), outcome.reason.into_owned()));
     }
     ended.sort();

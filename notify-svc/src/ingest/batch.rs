@@ -1,23 +1,17 @@
 //! One batch of records: stored together, or, when one of them is at fault, split until that one stands alone.
 
-use std::{
-    collections::{BTreeMap, HashSet},
-    panic::{AssertUnwindSafe, catch_unwind},
-};
+use std::collections::{BTreeMap, HashSet};
 
 use notify_domain::{
     event::{Event, Request, Trace},
     kind::Kind,
 };
-use p2phub_proto::notify::v1::{EventRecord, RecordOutcome, RecordResult};
+use p2phub_proto::notify::v1::{EventRecord, RecordResult};
 use service::{database, error::Failure, telemetry};
-use tracing::Span;
+use tracing::{Instrument, Span};
 use uuid::Uuid;
 
-use super::{
-    Shared,
-    decode::{Rejection, decode},
-};
+use super::{Shared, item::Item};
 use crate::store::{
     StoreError, in_time,
     inbox::{self, RejectedRecord},
@@ -25,18 +19,8 @@ use crate::store::{
 
 /// Times that a lone record is tried before it is suspected.
 const LONE_TRIES: u32 = 3;
-/// Bytes of a traceparent of version 00; later versions may have more, which isn't passed on.
-const TRACEPARENT_BYTES: usize = 55;
-
-/// A record on its way into the database.
-struct Item<'a> {
-    record: &'a EventRecord,
-    span: Span,
-    trace: Trace,
-    content: Result<Event, RejectedRecord>,
-    /// How often it failed alone.
-    failures: u32,
-}
+/// How many of a batch's traces its span links to.
+const LINKS_MAX: usize = 128;
 
 /// Stores records and says what became of each, in order. An error means that nothing is known of some of them.
 pub(super) async fn store(
@@ -44,15 +28,31 @@ pub(super) async fn store(
     producer: &str,
     records: &[&EventRecord],
 ) -> Result<Vec<RecordResult>, Failure> {
-    let mut items: Vec<Item<'_>> = records.iter().map(|record| item(record)).collect();
+    let mut items: Vec<Item<'_>> = records.iter().map(|record| Item::new(record, producer)).collect();
+    let span = span(producer, &items);
+    let stored = store_parts(shared, producer, &mut items).instrument(span).await;
+    if stored.is_err() {
+        items.iter().for_each(Item::give_up);
+    }
+    stored
+}
+
+/// The batch's own, in a trace of its own: many traces meet in it.
+fn span(producer: &str, items: &[Item<'_>]) -> Span {
+    let span = tracing::info_span!(parent: None, "ingest_batch", producer, records = items.len());
+    for item in items.iter().take(LINKS_MAX) {
+        telemetry::add_link(&span, &item.trace.traceparent);
+    }
+    items.iter().for_each(|item| item.link(&span));
+    span
+}
+
+async fn store_parts(shared: &Shared, producer: &str, items: &mut [Item<'_>]) -> Result<Vec<RecordResult>, Failure> {
     let mut results = Vec::with_capacity(items.len());
-    let mut left = vec![items.as_mut_slice()];
+    let mut left = vec![items];
     while let Some(part) = left.pop() {
         match in_time(store_part(shared, producer, part)).await {
-            Ok(new) => {
-                part.iter().for_each(|item| log_rejected(item, producer));
-                results.extend(answer(part, new));
-            }
+            Ok(mut new) => results.extend(part.iter_mut().map(|item| item.settle(&mut new))),
             Err(error) if database::is_unavailable(&error) || database::is_conflict(&error) => {
                 return Err(unavailable(&error));
             }
@@ -64,35 +64,12 @@ pub(super) async fn store(
             Err(error) if part[0].failures == LONE_TRIES => return Err(unavailable(&error)),
             Err(error) => {
                 part[0].failures += 1;
-                convict(shared, producer, &mut part[0], &error).await?;
+                judge(shared, producer, &mut part[0], error).await?;
                 left.push(part);
             }
         }
     }
     Ok(results)
-}
-
-/// The record's own span continues its trace, and is where the delivery goes on from.
-fn item(record: &EventRecord) -> Item<'_> {
-    let span = tracing::info_span!("ingest record", event_id = %record.event_id.escape_debug());
-    telemetry::set_parent(&span, &record.traceparent);
-    let trace = continued(telemetry::traceparent_of(&span), &record.traceparent);
-    let decoded = catch_unwind(AssertUnwindSafe(|| decode(record, &trace)));
-    let content = decoded.unwrap_or_else(|_| Err(Rejection::panicked())).map_err(|it| it.keep(record, &trace));
-    Item { record, span, trace, content, failures: 0 }
-}
-
-/// Where a record's trace goes on: from its span, unless that span is switched off and so in another trace.
-fn continued(span: String, record: &str) -> Trace {
-    let own = telemetry::trace_id_of(record);
-    let traced = telemetry::trace_id_of(&span).unwrap_or_default();
-    match own {
-        Some(trace_id) if trace_id != traced => {
-            let traceparent = record.get(..TRACEPARENT_BYTES).unwrap_or(record).to_owned();
-            Trace { trace_id, traceparent }
-        }
-        _ => Trace { trace_id: traced, traceparent: span },
-    }
 }
 
 async fn store_part(shared: &Shared, producer: &str, part: &[Item<'_>]) -> Result<HashSet<Uuid>, StoreError> {
@@ -106,42 +83,15 @@ async fn store_part(shared: &Shared, producer: &str, part: &[Item<'_>]) -> Resul
     Ok(new)
 }
 
-/// The first record of a new event is the stored one; its copies are duplicates.
-fn answer(part: &[Item<'_>], mut new: HashSet<Uuid>) -> Vec<RecordResult> {
-    part.iter()
-        .map(|item| {
-            let (outcome, reason, detail) = match &item.content {
-                Ok(event) if new.remove(&event.event_id) => (RecordOutcome::Stored, "", ""),
-                Ok(_) => (RecordOutcome::Duplicate, "", ""),
-                Err(rejected) => (RecordOutcome::Rejected, rejected.reason, rejected.detail.as_str()),
-            };
-            RecordResult {
-                event_id: item.record.event_id.clone(),
-                outcome: outcome.into(),
-                reason: reason.to_owned(),
-                detail: detail.to_owned(),
-            }
-        })
-        .collect()
-}
-
 /// A lone record that failed: rejected if it fails again and again while another one in its place would be stored.
-async fn convict(shared: &Shared, producer: &str, item: &mut Item<'_>, error: &StoreError) -> Result<(), Failure> {
+async fn judge(shared: &Shared, producer: &str, item: &mut Item<'_>, error: StoreError) -> Result<(), Failure> {
     let Ok(event) = &item.content else {
         tracing::error!(%error, "a rejected record can't be kept");
         return Err(Failure::internal());
     };
-    let refused = in_time(is_refused(shared, producer, event)).await.map_err(|error| unavailable(&error))?;
-    if !refused {
-        return Ok(());
+    if in_time(is_refused(shared, producer, event)).await.map_err(|error| unavailable(&error))? {
+        item.convict(error);
     }
-    let span = item.span.clone();
-    span.in_scope(|| tracing::error!(%error, "the database refuses a record that passed every check"));
-    let rejection = Rejection {
-        reason: "EVENT_NOT_STORABLE",
-        detail: "the database refuses this record, and only this one".to_owned(),
-    };
-    item.content = Err(rejection.keep(item.record, &item.trace));
     Ok(())
 }
 
@@ -169,21 +119,6 @@ fn harmless(trace: &Trace) -> Event {
         expire_time: None,
     };
     Event { event_id: Uuid::now_v7(), occur_time: None, trace: trace.clone(), requests: vec![request] }
-}
-
-fn log_rejected(item: &Item<'_>, producer: &str) {
-    if let Err(rejected) = &item.content {
-        item.span.in_scope(|| {
-            tracing::error!(
-                producer,
-                event_id = %rejected.event_id.escape_debug(),
-                reason = rejected.reason,
-                trace_id = %rejected.trace_id,
-                "record rejected: {}",
-                rejected.detail
-            );
-        });
-    }
 }
 
 fn unavailable(error: &StoreError) -> Failure {

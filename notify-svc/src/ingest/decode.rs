@@ -23,7 +23,7 @@ pub(super) struct Rejection {
 }
 
 impl Rejection {
-    fn new(reason: &'static str, detail: impl Into<String>) -> Self {
+    pub(super) fn new(reason: &'static str, detail: impl Into<String>) -> Self {
         Self { reason, detail: detail.into() }
     }
 
@@ -98,7 +98,7 @@ fn time(at: &Timestamp, field: &str) -> Result<DateTime<Utc>, Rejection> {
 }
 
 /// A text cut and cleaned so that the database takes it, whatever it is.
-fn storable(text: &str) -> String {
+pub(super) fn storable(text: &str) -> String {
     let mut end = text.len().min(KEPT_TEXT_BYTES_MAX);
     while !text.is_char_boundary(end) {
         end -= 1;

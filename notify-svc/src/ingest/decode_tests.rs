@@ -5,7 +5,7 @@ use p2phub_proto::notify::v1::RecipientContact;
 use super::*;
 
 fn trace() -> Trace {
-    Trace { trace_id: "0".repeat(31) + "1", traceparent: String::new() }
+    Trace { trace_id: "0".repeat(31) + "1", traceparent: String::new(), baggage: String::new() }
 }
 
 fn level_up() -> NotificationRequest {

@@ -14,7 +14,6 @@ use prost::Message;
 use service::error::Failure;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tonic::{Code, Status, Streaming};
-use tracing::Instrument;
 
 use super::{Shared, batch};
 
@@ -125,11 +124,7 @@ async fn store(
     while let Some(first) = queue.recv().await {
         let taken = take(first, &mut queue);
         let records: Vec<&EventRecord> = taken.iter().map(|waiting| &waiting.record).collect();
-        let span = tracing::info_span!("ingest batch", producer, records = records.len());
-        for record in &records {
-            service::telemetry::add_link(&span, &record.traceparent);
-        }
-        let results = batch::store(shared, producer, &records).instrument(span).await?;
+        let results = batch::store(shared, producer, &records).await?;
         let renewed = u32::try_from(results.len()).unwrap_or_default();
         drop(taken);
         grant(credits, renewed, results, responses).await?;

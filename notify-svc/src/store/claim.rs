@@ -15,6 +15,7 @@ use notify_domain::{
     state::{DeliveryState, OutcomeClass},
 };
 use service::database::Connection;
+use tracing::{Instrument, Span};
 use uuid::Uuid;
 
 use super::{
@@ -33,6 +34,8 @@ pub(crate) struct Claim {
     pub(crate) leased: Vec<Due>,
     /// Settled without a try.
     pub(crate) settled: Vec<(Due, Step)>,
+    /// As they were when their workers let their leases run out.
+    pub(crate) lost: Vec<Due>,
     /// Held by a gate from now on.
     parked: Vec<(Due, GateKey)>,
     /// Left as they were, for want of workers.
@@ -61,21 +64,29 @@ pub(crate) async fn claim(
             let open = gates::open(connection, &terms.full()).await?;
             let due = pick::take(connection, terms, &open).await?;
             picked.extend(due.iter().map(|due| (due.notification_id, due.position)));
-            close_lost(connection, &due).await?;
-            admit(connection, terms, due, &open, decide).await
+            async {
+                let lost = close_lost(connection, &due).await?;
+                Ok(Claim { lost, ..admit(connection, terms, due, &open, decide).await? })
+            }
+            .instrument(span(picked.len()))
+            .await
         })
         .await
 }
 
+/// Most looks at the queue find nothing, and need no span.
+fn span(deliveries: usize) -> Span {
+    if deliveries == 0 { Span::none() } else { tracing::info_span!(parent: None, "claim", deliveries) }
+}
+
 /// Attempts whose worker let the lease run out may have arrived: on record as ambiguous.
-async fn close_lost(connection: &mut AsyncPgConnection, due: &[Due]) -> QueryResult<()> {
+async fn close_lost(connection: &mut AsyncPgConnection, due: &[Due]) -> QueryResult<Vec<Due>> {
     let outcome = Outcome::new(OutcomeClass::Ambiguous, LEASE_LOST);
-    let lost: Vec<_> = due
-        .iter()
-        .filter(|delivery| delivery.state == DeliveryState::Sending.as_str())
-        .map(|delivery| (delivery.held(), &outcome))
-        .collect();
-    settle::close_attempts(connection, &lost).await
+    let lost: Vec<Due> =
+        due.iter().filter(|delivery| delivery.state == DeliveryState::Sending.as_str()).cloned().collect();
+    let ended: Vec<_> = lost.iter().map(|delivery| (delivery.held(), &outcome)).collect();
+    settle::close_attempts(connection, &ended).await?;
+    Ok(lost)
 }
 
 /// Decides about each: settled, leased or parked; and remembers what passed the gates.

@@ -13,6 +13,7 @@ use notify_domain::{
     state::DeliveryState,
 };
 use sha2::{Digest, Sha256};
+use tracing::Span;
 use uuid::Uuid;
 
 use super::{feed::Change, preferences};
@@ -84,6 +85,11 @@ pub(crate) struct Due {
     pub(crate) trace_id: String,
     #[diesel(sql_type = Text)]
     pub(crate) traceparent: String,
+    #[diesel(sql_type = Text)]
+    pub(crate) baggage: String,
+    /// When the fact was made.
+    #[diesel(sql_type = Nullable<Timestamptz>)]
+    pub(crate) occur_time: Option<DateTime<Utc>>,
     #[diesel(sql_type = Timestamptz)]
     pub(crate) create_time: DateTime<Utc>,
     #[diesel(sql_type = Timestamptz)]
@@ -133,4 +139,6 @@ impl Due {
 pub(crate) struct Finished {
     pub(crate) delivery: Due,
     pub(crate) outcome: Outcome,
+    /// The attempt's, which has ended: what becomes of the delivery is logged in it.
+    pub(crate) span: Span,
 }

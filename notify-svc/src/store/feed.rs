@@ -121,7 +121,8 @@ fn payloads(changes: &[Change]) -> Vec<String> {
     for change in changes {
         // Its fields are bounded, so it always fits; one that didn't must not undo the change.
         let Some(item) = serde_json::to_string(change).ok().filter(|item| item.len() + 2 <= PAYLOAD_BYTES_MAX) else {
-            tracing::error!(notification_id = %change.notification_id, "a change is too large to be told");
+            let Change { notification_id, trace_id, .. } = change;
+            tracing::error!(%notification_id, trace_id, "a change is too large to be told");
             continue;
         };
         if !payload.is_empty() && payload.len() + item.len() + 2 > PAYLOAD_BYTES_MAX {

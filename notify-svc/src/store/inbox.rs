@@ -5,7 +5,7 @@ use std::{collections::HashSet, sync::Arc};
 use chrono::{DateTime, Utc};
 use diesel::{
     ExpressionMethods, QueryResult, insert_into, sql_query,
-    sql_types::{Array, Integer, Jsonb, Text, Timestamptz},
+    sql_types::{Array, Integer, Jsonb, Nullable, Text, Timestamptz},
 };
 use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl};
 use notify_domain::{
@@ -165,6 +165,8 @@ struct Rows<'a> {
     contacts: Vec<serde_json::Value>,
     trace_ids: Vec<&'a str>,
     traceparents: Vec<&'a str>,
+    baggages: Vec<&'a str>,
+    occur_times: Vec<Option<DateTime<Utc>>>,
     expire_times: Vec<DateTime<Utc>>,
     deliveries: Vec<NewDelivery>,
 }
@@ -211,6 +213,8 @@ impl<'a> Rows<'a> {
         self.contacts.push(serde_json::json!(request.contacts));
         self.trace_ids.push(&event.trace.trace_id);
         self.traceparents.push(&event.trace.traceparent);
+        self.baggages.push(&event.trace.baggage);
+        self.occur_times.push(event.occur_time);
         let terms = rules.policy.terms(Some(request.kind));
         self.expire_times.push(request.expire_time.unwrap_or(now + terms.lifetime));
         let choice = channel::first(&request.contacts, &rules.channels);
@@ -242,8 +246,8 @@ impl<'a> Rows<'a> {
     async fn insert(self, connection: &mut AsyncPgConnection) -> QueryResult<Vec<NewDelivery>> {
         sql_query(
             "INSERT INTO notifications (producer, notification_id, source_event_id, position, recipient_id, kind,
-                 locale, arguments, contacts, trace_id, traceparent, expire_time)
-             SELECT $1, * FROM unnest($2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
+                 locale, arguments, contacts, trace_id, traceparent, baggage, occur_time, expire_time)
+             SELECT $1, * FROM unnest($2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
         )
         .bind::<Text, _>(self.producer)
         .bind::<Array<diesel::sql_types::Uuid>, _>(self.notification_ids)
@@ -256,6 +260,8 @@ impl<'a> Rows<'a> {
         .bind::<Array<Jsonb>, _>(self.contacts)
         .bind::<Array<Text>, _>(self.trace_ids)
         .bind::<Array<Text>, _>(self.traceparents)
+        .bind::<Array<Text>, _>(self.baggages)
+        .bind::<Array<Nullable<Timestamptz>>, _>(self.occur_times)
         .bind::<Array<Timestamptz>, _>(self.expire_times)
         .execute(connection)
         .await?;

@@ -247,7 +247,8 @@ const WITH_ALL_IT_TAKES: &str = "
            CASE WHEN a.moved_to IS NULL THEN a.reason WHEN moved.moved_to IS NULL THEN moved.reason END AS mark_reason,
            CASE WHEN a.moved_to IS NULL THEN a.mark_time WHEN moved.moved_to IS NULL THEN moved.mark_time END AS mark_time,
            n.recipient_id, p.mutes, p.quiet_start, p.quiet_end, p.time_zone,
-           n.kind, n.locale, n.arguments, n.contacts, n.trace_id, n.traceparent, n.create_time, n.expire_time, now() AS now
+           n.kind, n.locale, n.arguments, n.contacts, n.trace_id, n.traceparent, n.baggage, n.occur_time, n.create_time,
+           n.expire_time, now() AS now
       FROM taken t
      CROSS JOIN LATERAL (SELECT * FROM notifications WHERE notification_id = t.notification_id LIMIT 1) AS n
       LEFT JOIN LATERAL (SELECT * FROM preferences WHERE recipient_id = n.recipient_id LIMIT 1) AS p ON true

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use diesel::{
-    QueryResult, QueryableByName, sql_query,
+    OptionalExtension, QueryResult, QueryableByName, sql_query,
     sql_types::{Array, Integer, Interval, Nullable, SmallInt, Text, Timestamptz, Uuid as SqlUuid},
 };
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
@@ -60,25 +60,32 @@ pub(crate) async fn renew(connection: &mut Connection, held: &[Held], lease: Dur
     .await
 }
 
-/// Puts off a delivery that can't even be claimed.
+/// Puts off a delivery that can't even be claimed; its trace.
 pub(crate) async fn put_off(
     connection: &mut Connection,
     notification_id: Uuid,
     position: i32,
     pause: Duration,
-) -> QueryResult<()> {
-    sql_query(
-        "UPDATE deliveries
+) -> QueryResult<Option<String>> {
+    #[derive(QueryableByName)]
+    struct PutOff {
+        #[diesel(sql_type = Text)]
+        trace_id: String,
+    }
+    let put_off: Option<PutOff> = sql_query(
+        "UPDATE deliveries d
             SET next_attempt_time = CASE state WHEN 'QUEUED' THEN now() + $3 END,
                 lease_until = CASE state WHEN 'SENDING' THEN now() + $3 END, parked_on = NULL, waiting_since = NULL
-          WHERE (notification_id, position) = ($1, $2) AND (due_time <= now() OR parked_on IS NOT NULL)",
+          WHERE (notification_id, position) = ($1, $2) AND (due_time <= now() OR parked_on IS NOT NULL)
+      RETURNING (SELECT trace_id FROM notifications n WHERE n.notification_id = d.notification_id)",
     )
     .bind::<SqlUuid, _>(notification_id)
     .bind::<Integer, _>(position)
     .bind::<Interval, _>(interval(pause))
-    .execute(connection)
-    .await?;
-    Ok(())
+    .get_result(connection)
+    .await
+    .optional()?;
+    Ok(put_off.map(|put_off| put_off.trace_id))
 }
 
 /// How long until the queue has to be looked at again: something becomes due, or a gate that somebody waits for opens, those

@@ -15,6 +15,7 @@ use notify_domain::{
     state::DeliveryState,
 };
 use service::database::Connection;
+use tracing::Instrument;
 use uuid::Uuid;
 
 use super::{
@@ -51,7 +52,9 @@ pub(crate) async fn step(connection: &mut Connection, rules: &Rules) -> QueryRes
             };
             // Whoever understands it goes on with it: a newer instance put it there.
             let filter = job.filter().ok_or(diesel::result::Error::NotFound)?;
-            Ok(Some(take(connection, job, &filter, rules).await?))
+            // Under the trace of whoever asked for it.
+            let span = tracing::info_span!(parent: None, "redrive", job_id = %job.job_id, trace_id = job.trace_id);
+            Ok(Some(take(connection, job, &filter, rules).instrument(span).await?))
         })
         .await
 }

@@ -41,6 +41,8 @@ diesel::table! {
         create_time -> Timestamptz,
         expire_time -> Timestamptz,
         settle_time -> Nullable<Timestamptz>,
+        baggage -> Text,
+        occur_time -> Nullable<Timestamptz>,
     }
 }
 

@@ -40,7 +40,7 @@ impl<'a> Settlement<'a> {
 
     /// Of a try that has ended.
     fn tried(finished: &'a Finished, step: &'a Step) -> Self {
-        let Finished { delivery, outcome } = finished;
+        let Finished { delivery, outcome, .. } = finished;
         Self { due: delivery, step, reason: &outcome.reason, tries_returned: i32::from(!outcome.counts()) }
     }
 
@@ -61,14 +61,14 @@ impl<'a> Settlement<'a> {
 }
 
 /// Settles tries in one transaction, each only if its worker still holds it, and remembers what they have told of addresses
-/// and providers. `decide` says what follows, by the database's clock. Returns what was decided, `None` where the lease was
-/// lost.
+/// and providers. `decide` says what follows, by the database's clock. Returns when that was, and what was decided, `None`
+/// where the lease was lost.
 pub(crate) async fn settle(
     connection: &mut Connection,
     finished: &[Finished],
     policy: &Policy,
     decide: impl Fn(DateTime<Utc>, &Finished) -> Step + Send + Sync,
-) -> QueryResult<Vec<Option<Step>>> {
+) -> QueryResult<(DateTime<Utc>, Vec<Option<Step>>)> {
     let decide = &decide;
     connection
         .transaction(async |connection| {
@@ -91,7 +91,7 @@ pub(crate) async fn settle(
             addresses::mark(connection, told.iter().filter_map(|finished| lessons::of_address(finished)).collect())
                 .await?;
             lessons::of_providers(connection, now, &told, policy).await?;
-            Ok(steps)
+            Ok((now, steps))
         })
         .await
 }

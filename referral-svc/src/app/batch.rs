@@ -25,6 +25,7 @@ use super::{
     write::Written,
 };
 use crate::{
+    metrics::{CommitTimer, Tally},
     store::{
         Result,
         audit::AuditEvent,
@@ -63,14 +64,19 @@ impl From<Error> for Failure {
 
 /// Commits the batch, or fails whole.
 pub(super) async fn commit(pool: &Pool, rules: &Rules, batch: &[Queued]) -> std::result::Result<Answers, Failure> {
+    let timer = CommitTimer::start();
     let mut transaction = Transaction::begin(database::connect(pool).await?).await?;
     match decide_and_write(&mut transaction, rules, batch).await {
         Ok((answers, true)) => match transaction.commit().await {
-            Ok(()) => Ok(answers),
+            Ok(()) => {
+                timer.committed(batch.len());
+                Ok(answers)
+            }
             Err(error) => Err(Failure::AtCommit(error, answers)),
         },
         Ok((answers, false)) => {
             transaction.roll_back().await?;
+            timer.unchanged(batch.len());
             Ok(answers)
         }
         Err(error) => {
@@ -142,7 +148,9 @@ impl Deciding<'_> {
 
     /// Takes a decision into the state and what is to be written.
     fn record(&mut self, queued: &Queued, decision: Decision) -> Answer {
-        let mut answer = Answer { settled: Settled::Done(Arc::from([])), replay: false, already_confirmed: false };
+        let tally = Tally::of(&self.state, &queued.command, &decision);
+        let mut answer =
+            Answer { settled: Settled::Done(Arc::from([])), replay: false, already_confirmed: false, tally };
         let mut outcome_name = "OK".to_owned();
         let (refusal, body) = match decision.outcome {
             Ok(outcome) => {
@@ -212,5 +220,5 @@ fn replay(queued: &Queued, first: &Answered) -> std::result::Result<Answer, Fail
             Settled::Refused { reason: reason.clone(), message: String::from_utf8_lossy(&first.answer).into_owned() }
         }
     };
-    Ok(Answer { settled, replay: true, already_confirmed: false })
+    Ok(Answer { settled, replay: true, already_confirmed: false, tally: Tally::default() })
 }

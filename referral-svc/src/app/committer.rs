@@ -18,6 +18,7 @@ use super::{
     batch::{self, Answers, Failure, Rules},
     queue::{Answer, CommandQueue, Failed, Queued, Waiting},
 };
+use crate::metrics::{self, Tally};
 
 /// How many commands one transaction takes at most.
 const BATCH_MAX: usize = 500;
@@ -82,6 +83,7 @@ impl Committer {
             let span = batch_span(&commands);
             match self.attempt(&commands).instrument(span.clone()).await {
                 Ok(answers) => {
+                    metrics::count(&Tally::sum(answers.iter().flatten().map(|answer| &answer.tally)));
                     for ((command, reply), answer) in commands.iter().zip(replies).zip(answers) {
                         command.settle(&answer);
                         // A caller who has gone asks again with the same request ID.

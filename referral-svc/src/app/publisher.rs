@@ -24,6 +24,7 @@ use tracing::{Instrument, Span};
 use uuid::Uuid;
 
 use crate::{
+    metrics::{self, OpenStream},
     store::outbox::{self, OutboxEvent},
     wire::outward::timestamp,
 };
@@ -94,12 +95,14 @@ impl Publisher {
         let span = opening_span();
         let opened = self.open(&span).instrument(span.clone()).await;
         if opened.is_err() {
+            metrics::connect_failed();
             telemetry::mark_failed(&span, "UNAVAILABLE");
         }
         drop(span);
         let (frames, incoming) = opened?;
         let heard = Instant::now();
-        let mut stream = Stream { connection, frames, incoming, credits: 0, in_flight: HashMap::new(), heard };
+        let open = OpenStream::new();
+        let mut stream = Stream { connection, frames, incoming, open, credits: 0, in_flight: HashMap::new(), heard };
         let ended = self.keep_publishing(&mut stream, worked).await;
         if ended.is_err() {
             // Their events are sent again, and then have other spans.
@@ -166,6 +169,7 @@ struct Stream<'a> {
     connection: &'a mut AsyncPgConnection,
     frames: mpsc::Sender<PublishRequest>,
     incoming: Streaming<PublishResponse>,
+    open: OpenStream,
     /// How many more records notify-svc takes.
     credits: usize,
     /// Sent on this stream, not yet settled; each with its span.
@@ -198,6 +202,7 @@ impl Stream<'_> {
                 self.credits -= 1;
                 self.frames.send(PublishRequest { frame: Some(Frame::Record(record)) }).await?;
             }
+            self.open.credits(self.credits);
             if all {
                 return Ok(false);
             }
@@ -213,21 +218,23 @@ impl Stream<'_> {
             let event_id = Uuid::try_parse(&result.event_id).context("an event ID in a result")?;
             let span = self.in_flight.get(&event_id).context("a result for an event that was not sent")?.clone();
             match result.outcome() {
-                RecordOutcome::Stored | RecordOutcome::Duplicate => {
+                outcome @ (RecordOutcome::Stored | RecordOutcome::Duplicate) => {
                     telemetry::ends_now(&span);
-                    settled.push(event_id);
+                    settled.push((event_id, outcome));
                 }
                 RecordOutcome::Rejected => self.set_aside(event_id, &result).instrument(span).await?,
                 RecordOutcome::Unspecified => anyhow::bail!("a result without an outcome"),
             }
         }
         if !settled.is_empty() {
-            outbox::settle(self.connection, &settled).await?;
-            settled.iter().for_each(|event_id| {
-                self.in_flight.remove(event_id);
-            });
+            outbox::settle(self.connection, &settled.iter().map(|(event_id, _)| *event_id).collect::<Vec<_>>()).await?;
+            for (event_id, outcome) in settled {
+                self.in_flight.remove(&event_id);
+                metrics::settled(outcome);
+            }
         }
         self.credits += usize::try_from(response.credits).context("negative credits")?;
+        self.open.credits(self.credits);
         Ok(())
     }
 
@@ -238,6 +245,7 @@ impl Stream<'_> {
             "notify-svc rejected an event; it is kept in the outbox"
         );
         outbox::reject(self.connection, event_id, &result.reason, &result.detail).await?;
+        metrics::settled(RecordOutcome::Rejected);
         self.in_flight.remove(&event_id);
         Ok(())
     }

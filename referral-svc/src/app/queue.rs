@@ -9,6 +9,8 @@ use tokio::sync::{mpsc, oneshot};
 use tracing::Span;
 use uuid::Uuid;
 
+use crate::metrics::{self, Tally};
+
 /// How many commands may wait; beyond that, callers are told to come back.
 const WAITING_MAX: usize = 1000;
 
@@ -110,6 +112,8 @@ pub(crate) struct Answer {
     pub(crate) replay: bool,
     /// ConfirmPayment found the payment confirmed with the same reference.
     pub(crate) already_confirmed: bool,
+    /// What to count once it is known to be committed; of a replay, nothing.
+    pub(crate) tally: Tally,
 }
 
 /// Why there is no answer.
@@ -150,11 +154,23 @@ pub(crate) struct CommandQueue {
 impl CommandQueue {
     pub(super) fn new() -> (Self, mpsc::Receiver<Waiting>) {
         let (sender, receiver) = mpsc::channel(WAITING_MAX);
+        let watched: mpsc::WeakSender<Waiting> = sender.downgrade();
+        metrics::watch_queue(move || watched.upgrade().map(|sender| sender.max_capacity() - sender.capacity()));
         (Self { sender }, receiver)
     }
 
     /// Waits for the command's commit, and answers with its own outcome.
     pub(crate) async fn execute(&self, queued: Queued) -> Result<Answer, Failed> {
+        let confirms = matches!(queued.command, Command::ConfirmPayment { .. });
+        let answer = self.answer(queued).await;
+        // What came of a command that was answered is counted with its commit.
+        if confirms && answer.as_ref().is_err_and(|failed| *failed != Failed::RequestIdReused) {
+            metrics::confirmation_failed();
+        }
+        answer
+    }
+
+    async fn answer(&self, queued: Queued) -> Result<Answer, Failed> {
         let (reply, answer) = oneshot::channel();
         self.sender.try_send((queued, reply)).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => Failed::Full,

@@ -2,7 +2,7 @@
 
 use diesel::{
     QueryableByName,
-    sql_types::{BigInt, Text},
+    sql_types::{BigInt, Bool, Text},
 };
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
@@ -140,6 +140,18 @@ const CHECKS: [(&str, &str); 10] = [
         ),
     ),
 ];
+
+#[derive(QueryableByName)]
+struct Elected {
+    #[diesel(sql_type = Bool)]
+    elected: bool,
+}
+
+/// Whether this session is, while it lives, the one that checks by itself.
+pub(crate) async fn elect(connection: &mut AsyncPgConnection) -> Result<bool> {
+    let row: Elected = Sql::new("SELECT pg_try_advisory_lock(4, 0) AS elected").get_result(connection).await?;
+    Ok(row.elected)
+}
 
 /// Runs every check in one read-only snapshot.
 pub(crate) async fn run(connection: &mut AsyncPgConnection) -> Result<Vec<Check>> {

@@ -1,6 +1,7 @@
 //! Everything that knows the SQL schema: rows to domain types, and back in sets. Diesel only.
 
 pub(crate) mod audit;
+pub(crate) mod backlog;
 pub(crate) mod broadcasts;
 pub(crate) mod check;
 pub(crate) mod clock;

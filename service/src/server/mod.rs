@@ -22,7 +22,7 @@ use tonic::transport::server::TcpIncoming;
 use tonic_health::server::HealthReporter;
 
 use crate::database::Pool;
-use crate::health::Health;
+use crate::health::{Health, Watch};
 use crate::telemetry;
 use edge::EdgeLayer;
 
@@ -44,7 +44,8 @@ pub struct GrpcServer {
     service_names: Vec<&'static str>,
     max_in_flight: usize,
     routes: Routes,
-    health: HealthReporter,
+    reporter: HealthReporter,
+    health: Health,
 }
 
 /// A server that listens.
@@ -58,15 +59,21 @@ impl GrpcServer {
     /// With reflection and health, and no service yet. The names are those that health and reflection list.
     pub fn new(error_domain: &'static str, service_names: &[&'static str]) -> Self {
         telemetry::ensure();
-        let (health, health_service) = tonic_health::server::health_reporter();
+        let (reporter, health_service) = tonic_health::server::health_reporter();
         let routes = contract::with_reflection(Routes::new(health_service), service_names);
         let service_names = service_names.to_vec();
-        Self { error_domain, service_names, max_in_flight: 1024, routes, health }
+        Self { error_domain, service_names, max_in_flight: 1024, routes, reporter, health: Health::default() }
     }
 
     /// Unary calls beyond this many at once are refused with RESOURCE_EXHAUSTED. 1024 unless told.
     pub fn max_in_flight(mut self, calls: usize) -> Self {
         self.max_in_flight = calls;
+        self
+    }
+
+    /// Who else is told what is known of the service's health.
+    pub fn health(mut self, health: Health) -> Self {
+        self.health = health;
         self
     }
 
@@ -91,8 +98,8 @@ impl GrpcServer {
         if !local_addr.ip().is_loopback() {
             tracing::warn!(%local_addr, "not a loopback address: callers from elsewhere go unnamed until identity is configured");
         }
-        let health = Health::new(self.health, self.service_names, pool).await;
-        tokio::spawn(health.watch(shutdown.clone()));
+        let watch = Watch::new(self.health, self.reporter, self.service_names, pool).await;
+        tokio::spawn(watch.run(shutdown.clone()));
 
         let end_streams = CancellationToken::new();
         let edge = EdgeLayer::new(self.error_domain, self.max_in_flight, end_streams.clone());

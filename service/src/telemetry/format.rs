@@ -1,137 +1,150 @@
-//! How a log line looks: flat JSON for machines, `key=value` for people, the trace ID on both.
+//! How a log line looks: flat JSON for machines, `key=value` for people, the trace ID and a span ID on each.
 
-use std::fmt;
+mod fields;
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::sync::LazyLock;
 
 use opentelemetry::trace::TraceContextExt as _;
-use serde_json::{Map, Value};
-use tracing::field::{Field, Visit};
+use opentelemetry::{SpanId, TraceId};
+use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Subscriber};
-use tracing_subscriber::fmt::format::{JsonFields, Writer};
-use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormattedFields};
+use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::{Context, Layer};
 use tracing_subscriber::registry::LookupSpan;
 
-/// Fields of the event and of the spans around it (inner ones win) on one line.
-pub(super) struct LogFormat {
-    pub(super) json: bool,
+use fields::Fields;
+
+/// Lines outside every span stand under a trace of the process's own.
+static PROCESS: LazyLock<(TraceId, SpanId)> = LazyLock::new(|| {
+    let random = || uuid::Uuid::new_v4().as_u128();
+    let span_id = u64::try_from(random() >> 64).unwrap_or(1);
+    (TraceId::from(random()), SpanId::from(span_id))
+});
+
+/// Writes a line for each event: its own fields, then those of the spans around it, of which inner ones win.
+pub(super) struct LogLayer<W> {
+    json: bool,
+    writer: W,
 }
 
-impl<S> FormatEvent<S, JsonFields> for LogFormat
+impl<W> LogLayer<W> {
+    pub(super) fn new(json: bool, writer: W) -> Self {
+        LazyLock::force(&PROCESS);
+        Self { json, writer }
+    }
+
+    fn line<S>(&self, event: &Event<'_>, context: &Context<'_, S>) -> String
+    where
+        S: Subscriber + for<'a> LookupSpan<'a>,
+    {
+        let mut own = Fields::default();
+        event.record(&mut own);
+        let metadata = event.metadata();
+        let mut line = Line { json: self.json, text: String::with_capacity(512), written: Vec::with_capacity(16) };
+        line.begin(metadata.level().as_str(), own.target.as_deref().unwrap_or(metadata.target()), &own.message);
+        line.add(&own);
+        let (mut trace_id, mut otel) = (own.trace_id, None);
+        for span in context.event_scope(event).into_iter().flatten() {
+            otel = otel.or_else(|| otel_ids(&span.id()));
+            if let Some(fields) = span.extensions().get::<Fields>() {
+                line.add(fields);
+                trace_id = trace_id.or(fields.trace_id);
+            }
+        }
+        let (its_trace_id, span_id) = otel.unwrap_or(*PROCESS);
+        line.end(trace_id.unwrap_or(its_trace_id), span_id);
+        line.text
+    }
+}
+
+impl<S, W> Layer<S> for LogLayer<W>
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
+    W: for<'w> MakeWriter<'w> + 'static,
 {
-    fn format_event(
-        &self,
-        context: &FmtContext<'_, S, JsonFields>,
-        mut writer: Writer<'_>,
-        event: &Event<'_>,
-    ) -> fmt::Result {
+    fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
         let mut fields = Fields::default();
-        let mut trace_id = None;
-        if let Some(scope) = context.event_scope() {
-            for span in scope.from_root() {
-                fields.add_span(span.extensions().get::<FormattedFields<JsonFields>>());
-                trace_id = trace_id_of(&span.id()).or(trace_id);
-            }
+        attributes.record(&mut fields);
+        if !fields.is_empty()
+            && let Some(span) = context.span(id)
+        {
+            span.extensions_mut().insert(fields);
         }
-        event.record(&mut fields);
-        if let Some(trace_id) = trace_id {
-            fields.map.insert("trace_id".to_owned(), Value::String(trace_id));
-        }
-        let time = chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Micros, true);
-        let (level, target) = (event.metadata().level(), event.metadata().target());
-        if self.json {
-            let message = Value::String(fields.message);
-            write!(writer, r#"{{"timestamp":"{time}","level":"{level}","target":"{target}","message":{message}"#)?;
-            for (key, value) in &fields.map {
-                write!(writer, ",{}:{value}", Value::String(key.clone()))?;
-            }
-            writeln!(writer, "}}")
-        } else {
-            write!(writer, "{time} {level:>5} {target}: {}", fields.message.escape_debug())?;
-            for (key, value) in &fields.map {
-                match value.as_str().filter(|text| is_plain(text)) {
-                    Some(text) => write!(writer, " {key}={text}")?,
-                    None => write!(writer, " {key}={value}")?,
-                }
-            }
-            writeln!(writer)
-        }
+    }
+
+    fn on_record(&self, id: &Id, values: &Record<'_>, context: Context<'_, S>) {
+        let Some(span) = context.span(id) else { return };
+        let mut extensions = span.extensions_mut();
+        let mut fields = extensions.remove::<Fields>().unwrap_or_default();
+        values.record(&mut fields);
+        extensions.insert(fields);
+    }
+
+    fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
+        let line = self.line(event, &context);
+        // Nobody is left to be told that there is no log.
+        let _ = self.writer.make_writer_for(event.metadata()).write_all(line.as_bytes());
     }
 }
 
-/// Taken from the span itself, so that no author of a span can forget it.
-fn trace_id_of(span: &tracing::span::Id) -> Option<String> {
+/// OpenTelemetry's own IDs, so that no author of a span can forget them.
+fn otel_ids(span: &Id) -> Option<(TraceId, SpanId)> {
     let context = tracing::dispatcher::get_default(|dispatch| tracing_opentelemetry::get_otel_context(span, dispatch))?;
-    let trace_id = context.span().span_context().trace_id();
-    (trace_id != opentelemetry::TraceId::INVALID).then(|| trace_id.to_string())
+    let span = context.span();
+    let context = span.span_context();
+    context.is_valid().then(|| (context.trace_id(), context.span_id()))
 }
 
-fn is_plain(text: &str) -> bool {
-    !text.is_empty() && text.bytes().all(|b| b.is_ascii_graphic() && b != b'"' && b != b'=')
+/// A line in the making.
+struct Line {
+    json: bool,
+    text: String,
+    /// The names that it has: of two fields the inner one's value stands.
+    written: Vec<&'static str>,
 }
 
-#[derive(Default)]
-struct Fields {
-    message: String,
-    map: Map<String, Value>,
+/// Writing to memory doesn't fail.
+macro_rules! put {
+    ($line:expr, $($text:tt)*) => {
+        let _ = write!($line.text, $($text)*);
+    };
 }
 
-impl Fields {
-    fn add_span(&mut self, formatted: Option<&FormattedFields<JsonFields>>) {
-        let parsed = formatted.and_then(|fields| serde_json::from_str(&fields.fields).ok());
-        let fields: Map<String, Value> = parsed.unwrap_or_default();
-        self.map.extend(fields.into_iter().filter(|(name, _)| is_for_people(name)));
+impl Line {
+    fn begin(&mut self, level: &str, target: &str, message: &str) {
+        let time = chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Micros, true);
+        if self.json {
+            let (target, message) = (fields::quoted(target), fields::quoted(message));
+            put!(self, r#"{{"timestamp":"{time}","level":"{level}","target":{target},"message":{message}"#);
+        } else {
+            put!(self, "{time} {level:>5} {target}: {}", message.escape_debug());
+        }
     }
 
-    fn add(&mut self, field: &Field, value: Value) {
-        match (field.name(), value) {
-            ("message", Value::String(text)) => self.message = text,
-            ("message", other) => self.message = other.to_string(),
-            (name, value) if is_for_people(name) => {
-                self.map.insert(name.to_owned(), value);
+    fn add(&mut self, fields: &Fields) {
+        for (name, value) in &fields.rest {
+            if self.written.contains(name) {
+                continue;
             }
-            _ => {}
+            self.written.push(name);
+            // What each line has by itself isn't said twice.
+            let mark = if matches!(*name, "timestamp" | "level" | "target" | "span_id") { "_" } else { "" };
+            if self.json {
+                put!(self, r#","{name}{mark}":{value}"#);
+            } else {
+                put!(self, " {name}{mark}={}", fields::plain(value));
+            }
         }
     }
-}
 
-/// The others are instructions to the exporters, or the `log` crate's doubles of what the line already has.
-fn is_for_people(name: &str) -> bool {
-    !["otel.", "rpc.", "sentry.", "tags.", "log."].iter().any(|prefix| name.starts_with(prefix))
-}
-
-impl Visit for Fields {
-    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        self.add(field, Value::String(format!("{value:?}")));
-    }
-
-    fn record_str(&mut self, field: &Field, value: &str) {
-        self.add(field, value.into());
-    }
-
-    fn record_bool(&mut self, field: &Field, value: bool) {
-        self.add(field, value.into());
-    }
-
-    fn record_i64(&mut self, field: &Field, value: i64) {
-        self.add(field, value.into());
-    }
-
-    fn record_u64(&mut self, field: &Field, value: u64) {
-        self.add(field, value.into());
-    }
-
-    fn record_f64(&mut self, field: &Field, value: f64) {
-        self.add(field, value.into());
-    }
-
-    fn record_error(&mut self, field: &Field, value: &(dyn std::error::Error + 'static)) {
-        let mut text = value.to_string();
-        let mut source = value.source();
-        while let Some(cause) = source {
-            text.push_str(&format!(": {cause}"));
-            source = cause.source();
+    fn end(&mut self, trace_id: TraceId, span_id: SpanId) {
+        if self.json {
+            put!(self, r#","trace_id":"{trace_id}","span_id":"{span_id}"}}"#);
+        } else {
+            put!(self, " trace_id={trace_id} span_id={span_id}");
         }
-        self.add(field, Value::String(text));
+        self.text.push('\n');
     }
 }

@@ -11,6 +11,8 @@ use super::otlp;
 
 /// Bounds of histograms in seconds: from a fast read to the default deadline.
 const SECONDS: [f64; 14] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
+/// Of what waits for others, for days if need be: their names end in `.latency`.
+const LONG_SECONDS: [f64; 12] = [0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 30.0, 120.0, 600.0, 3600.0, 21_600.0];
 /// Bounds of histograms that count things.
 const COUNTS: [f64; 10] = [1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0];
 /// Series of one instrument; what is beyond goes into one that says so. No label holds what callers make up, so this is far away.
@@ -63,7 +65,11 @@ fn view(instrument: &Instrument) -> Option<Stream> {
     let stream = Stream::builder().with_cardinality_limit(SERIES_MAX);
     let stream = match instrument.kind() {
         InstrumentKind::Histogram => {
-            let boundaries = if instrument.unit() == "s" { SECONDS.to_vec() } else { COUNTS.to_vec() };
+            let boundaries = match instrument.unit() {
+                "s" if instrument.name().ends_with(".latency") => LONG_SECONDS.to_vec(),
+                "s" => SECONDS.to_vec(),
+                _ => COUNTS.to_vec(),
+            };
             stream.with_aggregation(Aggregation::ExplicitBucketHistogram { boundaries, record_min_max: false })
         }
         _ => stream,

@@ -2,6 +2,7 @@
 
 mod baggage;
 mod format;
+pub(crate) mod level;
 pub mod metrics;
 mod otlp;
 mod sampling;
@@ -16,18 +17,18 @@ use opentelemetry_sdk::trace::{BatchSpanProcessor, SdkTracerProvider};
 use tracing::level_filters::LevelFilter;
 use tracing::{Level, Subscriber};
 use tracing_opentelemetry::OpenTelemetryLayer;
-use tracing_subscriber::filter::{FilterExt as _, Targets, filter_fn};
-use tracing_subscriber::fmt::format::JsonFields;
+use tracing_subscriber::filter::{Targets, filter_fn};
 use tracing_subscriber::layer::{Filter, Layer, SubscriberExt as _};
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
 pub(crate) use baggage::baggage_in;
 pub use baggage::{add_baggage, valid_baggage};
-use format::LogFormat;
+use format::LogLayer;
+use level::LogFilter;
 use settings::{Sentry, Settings};
 pub use trace::{
-    add_link, current_trace_id, current_traceparent, ends_now, link, mark_failed, propagate, set_parent,
+    add_link, current_trace_id, current_traceparent, end, ends_now, link, mark_failed, propagate, set_parent,
     set_parent_with_baggage, trace_id_of, traceparent_of,
 };
 pub(crate) use trace::{parent_in, traceparent_in};
@@ -107,7 +108,7 @@ pub fn init(service_name: &'static str) -> anyhow::Result<Telemetry> {
     tracing_subscriber::registry()
         .with(otel_layer(&provider))
         .with(sentry_layers)
-        .with(log_layer(settings.json, settings.filter, std::io::stderr))
+        .with(log_layer(settings.json, &settings.log)?)
         .try_init()
         .context("telemetry is installed once per process")?;
     tracing::info!(
@@ -127,10 +128,7 @@ pub fn ensure() {
     if tracing::dispatcher::has_been_set() {
         return;
     }
-    let logs = std::env::var("RUST_LOG").ok().and_then(|rust_log| {
-        let filter = settings::log_filter(&rust_log).ok()?;
-        Some(log_layer(false, filter, std::io::stderr))
-    });
+    let logs = std::env::var("RUST_LOG").ok().and_then(|rust_log| log_layer(false, &rust_log).ok());
     // Without an exporter nothing can be wrong with it.
     let _ = metrics::install(resource("p2phub"), false);
     let provider = SdkTracerProvider::builder().build();
@@ -187,20 +185,11 @@ where
         .with_filter(above_exporters())
 }
 
-/// Spans always pass, so that a line at WARN has its trace ID even when RUST_LOG is `warn`.
-fn log_layer<S, W>(json: bool, filter: tracing_subscriber::EnvFilter, writer: W) -> impl Layer<S>
+fn log_layer<S>(json: bool, directives: &str) -> anyhow::Result<impl Layer<S> + use<S>>
 where
     S: Subscriber + for<'a> LookupSpan<'a> + Send + Sync,
-    W: for<'w> tracing_subscriber::fmt::MakeWriter<'w> + Send + Sync + 'static,
 {
-    // Without the hint every TRACE span of the libraries is weighed one by one, which costs more than the call itself.
-    let spans = filter_fn(|metadata| metadata.is_span() && *metadata.level() <= Level::INFO)
-        .with_max_level_hint(LevelFilter::INFO);
-    tracing_subscriber::fmt::layer()
-        .fmt_fields(JsonFields::new())
-        .event_format(LogFormat { json })
-        .with_writer(writer)
-        .with_filter(filter.or(spans))
+    Ok(LogLayer::new(json, std::io::stderr).with_filter(LogFilter::install(directives)?))
 }
 
 fn above_exporters() -> Targets {

@@ -3,11 +3,8 @@
 use std::io::IsTerminal as _;
 
 use anyhow::{Context as _, bail};
-use tracing_subscriber::EnvFilter;
 
-/// Libraries that say more at INFO than an operator wants; RUST_LOG can name them to hear them.
-const QUIET_LIBRARIES: &str =
-    "h2=warn,hyper=warn,tower=warn,tonic=warn,tokio_postgres=warn,opentelemetry=warn,reqwest=warn,rustls=warn";
+use super::level;
 
 const SAMPLERS: [&str; 6] = [
     "always_on",
@@ -19,7 +16,8 @@ const SAMPLERS: [&str; 6] = [
 ];
 
 pub(super) struct Settings {
-    pub(super) filter: EnvFilter,
+    /// Tracing directives.
+    pub(super) log: String,
     pub(super) json: bool,
     pub(super) otlp: Otlp,
     pub(super) sentry: Option<Sentry>,
@@ -48,7 +46,7 @@ impl Settings {
     pub(super) fn read(variable: &dyn Fn(&str) -> Option<String>) -> anyhow::Result<Self> {
         let variable = |name: &str| variable(name).filter(|value| !value.trim().is_empty());
         Ok(Self {
-            filter: log_filter(variable("RUST_LOG").as_deref().unwrap_or("info"))?,
+            log: log(variable("RUST_LOG"))?,
             json: match variable("LOG_FORMAT").as_deref() {
                 None => !std::io::stderr().is_terminal(),
                 Some("json") => true,
@@ -61,10 +59,10 @@ impl Settings {
     }
 }
 
-pub(super) fn log_filter(rust_log: &str) -> anyhow::Result<EnvFilter> {
-    EnvFilter::builder()
-        .parse(format!("{QUIET_LIBRARIES},{rust_log}"))
-        .with_context(|| format!("RUST_LOG is `{rust_log}`: not a list of tracing directives"))
+fn log(rust_log: Option<String>) -> anyhow::Result<String> {
+    let directives = rust_log.unwrap_or_else(|| "info".to_owned());
+    level::check(&directives).with_context(|| format!("RUST_LOG is `{directives}`"))?;
+    Ok(directives)
 }
 
 fn otlp(variable: &dyn Fn(&str) -> Option<String>) -> anyhow::Result<Otlp> {

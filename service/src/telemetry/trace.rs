@@ -71,6 +71,13 @@ pub fn ends_now(span: &Span) {
     span.in_scope(|| {});
 }
 
+/// Ends and exports the span now, though lines will still be logged in it.
+pub fn end(span: &Span) {
+    if let Some(context) = context_of(span) {
+        context.span().end();
+    }
+}
+
 /// Puts the span's trace into the metadata of a call that goes out.
 pub fn propagate(span: &Span, metadata: &mut MetadataMap) {
     if let Ok(traceparent) = traceparent_of(span).parse() {

@@ -17,17 +17,21 @@ const HELD: &str = "FROM pg_locks WHERE locktype = 'advisory' AND classid = 99 A
     AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
 
 /// A signup whose COMMIT is held back by the database.
-struct Held {
-    pair: Pair,
+pub(crate) struct Held {
+    pub(crate) pair: Pair,
     root: Partner,
     request: p2phub_proto::referral::v1::RegisterPartnerRequest,
-    call: JoinHandle<Result<Response<RegisterPartnerResponse>, Status>>,
+    pub(crate) call: JoinHandle<Result<Response<RegisterPartnerResponse>, Status>>,
     holder: Client,
 }
 
 impl Held {
     async fn start() -> Self {
-        let pair = Options::default().proxied().start().await;
+        Self::with(Options::default()).await
+    }
+
+    pub(crate) async fn with(options: Options) -> Self {
+        let pair = options.proxied().start().await;
         let root = pair.clients.clone().register("root", "").await;
         // A deferred trigger runs within COMMIT, and waits there for a lock that the test holds.
         let holder = pair.referral_sql(Role::Superuser).await;
@@ -51,7 +55,7 @@ impl Held {
         Self { pair, root, request, call, holder }
     }
 
-    async fn release(&self) {
+    pub(crate) async fn release(&self) {
         self.holder.batch_execute("SELECT pg_advisory_unlock(99, 0)").await.expect("an unlock");
     }
 
@@ -61,7 +65,7 @@ impl Held {
         self.release().await;
     }
 
-    async fn finish(self) {
+    pub(crate) async fn finish(self) {
         let root = self.pair.clients.clone().partner(&self.root.partner_id).await;
         assert_eq!((root.direct_referrals, root.xp), (1, 35), "one effect");
         let signups = "SELECT count(*) FROM audit_events WHERE action = 'RegisterPartner'";

@@ -1,0 +1,46 @@
+//! Looks at the outbox every few seconds, for the metrics: how much waits there, and for how long.
+
+use std::{panic::AssertUnwindSafe, time::Duration};
+
+use futures_util::FutureExt;
+use service::database;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    metrics,
+    store::{Result, backlog, clock::Clock},
+};
+
+const EVERY: Duration = Duration::from_secs(5);
+
+/// Runs until `shutdown`, in every instance: each tells of the same outbox.
+pub(crate) async fn run(pool: database::Pool, clock: Clock, shutdown: CancellationToken) {
+    let work = async {
+        loop {
+            let looked = AssertUnwindSafe(look(&pool, &clock)).catch_unwind().await;
+            if !matches!(looked, Ok(Ok(()))) {
+                metrics::backlog_unknown();
+            }
+            match looked {
+                // Others, whose work it is, say so when the database is away.
+                Ok(Err(error)) if database::is_unavailable(&error) => {
+                    tracing::debug!(error = %error, "no look at the outbox");
+                }
+                Ok(Err(error)) => tracing::warn!(error = %error, "the outbox can't be looked at"),
+                // A panic is logged by its hook.
+                Ok(Ok(())) | Err(_) => {}
+            }
+            tokio::time::sleep(EVERY).await;
+        }
+    };
+    shutdown.run_until_cancelled(work).await;
+}
+
+async fn look(pool: &database::Pool, clock: &Clock) -> Result<()> {
+    let mut connection = database::connect(pool).await?;
+    let backlog = backlog::look(&mut connection).await?;
+    let now = clock.now(&mut connection).await?;
+    let age = backlog.oldest.and_then(|oldest| (now - oldest).to_std().ok());
+    metrics::backlog(backlog.pending, backlog.rejected, age.unwrap_or_default());
+    Ok(())
+}

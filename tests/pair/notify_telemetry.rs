@@ -1,0 +1,289 @@
+//! notify-svc as operators see it: the spans of a notification's way, its log lines under one trace ID, what is counted.
+
+use std::time::{Duration, SystemTime};
+
+use base64::{Engine, prelude::BASE64_STANDARD};
+use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
+use p2phub_proto::notify::v1::{
+    EventRecord, ListNotificationsRequest, NotificationKind, NotificationRequest, NotificationState, Preferences,
+    RecipientContact, RecordOutcome, SetPreferencesRequest,
+};
+use p2phub_tests::{
+    builders::request_id,
+    otlp::{Collected, Otlp},
+    pair::{Options, Pair},
+    prometheus::Scrape,
+    sink::{Reply, Sink},
+    wait,
+};
+use serde_json::{Value, json};
+
+use crate::{
+    PAIR_PROCESS,
+    delivery::{contact, to},
+    stream::{Producer, message, record},
+};
+
+const TRACE_ID: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+const PARENT_ID: &str = "00f067aa0ba902b7";
+const TOKEN: &str = "12345:a-token_x";
+
+/// notify-svc as a process, and a producer.
+struct Desk {
+    pair: Pair,
+    producer: Producer,
+}
+
+impl Desk {
+    async fn open(variables: &[(&str, &str)]) -> Self {
+        let secret = format!("whsec_{}", BASE64_STANDARD.encode([7; 32]));
+        let options = Options::default().processes(PAIR_PROCESS).variable("WEBHOOK_SIGNING_SECRET", &secret);
+        let options = variables.iter().fold(options, |options, (name, value)| options.variable(name, value));
+        let mut pair = options.prepare().await;
+        pair.start_notify().await;
+        let producer = Producer::open(&pair.clients, "desk").await;
+        Self { pair, producer }
+    }
+
+    async fn publish(&mut self, record: EventRecord) -> RecordOutcome {
+        self.producer.publish(&[record]).await[0]
+    }
+
+    /// Asks for a notification and waits until its fate is decided; its ID.
+    async fn settle(&mut self, record: EventRecord, state: NotificationState) -> String {
+        let filter = ListNotificationsRequest { source_event_id: record.event_id.clone(), ..Default::default() };
+        assert_eq!(self.publish(record).await, RecordOutcome::Stored);
+        let settled = wait::until("a settled notification", async || {
+            let answer = self.pair.clients.notifications.list_notifications(filter.clone()).await;
+            let found = answer.expect("an answer").into_inner().notifications.pop();
+            found.filter(|one| one.settle_time.is_some())
+        })
+        .await;
+        assert_eq!(settled.state(), state);
+        settled.notification_id
+    }
+
+    async fn mute(&mut self, recipient_id: &str, kind: NotificationKind) {
+        let request = SetPreferencesRequest {
+            request_id: request_id(),
+            recipient_id: recipient_id.to_owned(),
+            preferences: Some(Preferences { muted_kinds: vec![kind.into()], ..Default::default() }),
+        };
+        self.pair.clients.notifications.set_preferences(request).await.expect("an answer");
+    }
+
+    /// What is exported, as soon as it is as it should be.
+    async fn scrape_when(&self, what: &str, is_so: impl Fn(&Scrape) -> bool) -> Scrape {
+        let http = self.pair.notify.as_ref().expect("notify-svc runs").http;
+        wait::until(what, async || Some(Scrape::of(http).await).filter(&is_so)).await
+    }
+
+    async fn close(self) {
+        drop(self.producer);
+        self.pair.finish().await;
+    }
+}
+
+fn asking(request: NotificationRequest) -> EventRecord {
+    record(message(vec![request]))
+}
+
+fn over(contacts: Vec<RecipientContact>) -> EventRecord {
+    asking(to("someone", contacts))
+}
+
+fn roots<'a>(spans: &'a [Collected], name: &str) -> Vec<&'a Collected> {
+    spans.iter().filter(|span| span.name() == name && span.parent_id().is_empty()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_becomes_of_records_and_deliveries_is_counted_once() {
+    let sink = Sink::start().await;
+    let hook = |path: &str| vec![contact("webhook", &sink.url(path))];
+    sink.then_with("/flaky", [Reply::status(503), Reply::status(503)]);
+    sink.then_with("/gone", [Reply::status(410)]);
+    sink.then_with("/later", [(); 2].map(|()| Reply::status(503).header("retry-after", "600")));
+    let mut desk = Desk::open(&[]).await;
+    desk.mute("quiet", NotificationKind::OperatorBroadcast).await;
+
+    let minute_ago = SystemTime::now() - Duration::from_secs(60);
+    let flaky = EventRecord { occur_time: Some(minute_ago.into()), ..over(hook("/flaky")) };
+    desk.settle(flaky.clone(), NotificationState::Delivered).await;
+    assert_eq!(desk.publish(flaky).await, RecordOutcome::Duplicate);
+    assert_eq!(desk.publish(record(vec![0xff; 20])).await, RecordOutcome::Rejected);
+    desk.settle(over(hook("/gone")), NotificationState::Dead).await;
+    desk.settle(asking(to("quiet", hook("/quiet"))), NotificationState::Suppressed).await;
+    desk.settle(over(Vec::new()), NotificationState::Delivered).await;
+    for _ in 0..2 {
+        assert_eq!(desk.publish(over(hook("/later"))).await, RecordOutcome::Stored);
+    }
+
+    // The last to happen: the queue is looked at every few seconds.
+    let is_over = |scrape: &Scrape| {
+        let waiting = scrape.value("p2phub_delivery_queue_depth", &[("state", "waiting")]);
+        (waiting, scrape.value("p2phub_delivery_attempts_total", &[])) == (Some(2.0), Some(7.0))
+    };
+    let scrape = desk.scrape_when("seven attempts, and two deliveries that wait", is_over).await;
+    let webhook = [("channel", "webhook"), ("kind", "operator_broadcast")];
+    let with = |outcome| [&webhook[..], &[("outcome", outcome)]].concat();
+    for (name, labels, value) in [
+        ("p2phub_ingest_events_total", vec![("outcome", "stored")], Some(6.0)),
+        ("p2phub_ingest_events_total", vec![("outcome", "duplicate")], Some(1.0)),
+        ("p2phub_ingest_events_total", vec![("outcome", "rejected")], Some(1.0)),
+        ("p2phub_ingest_streams", vec![], Some(1.0)),
+        ("p2phub_delivery_attempts_total", with("transient"), Some(4.0)),
+        ("p2phub_delivery_attempts_total", with("delivered"), Some(1.0)),
+        ("p2phub_delivery_attempts_total", with("address"), Some(1.0)),
+        ("p2phub_deliveries_total", with("delivered"), Some(1.0)),
+        ("p2phub_deliveries_total", with("failed"), Some(1.0)),
+        ("p2phub_deliveries_total", with("suppressed"), Some(1.0)),
+        ("p2phub_deliveries_total", vec![("channel", "log"), ("outcome", "delivered")], Some(1.0)),
+        ("p2phub_deliveries_total", vec![], Some(4.0)),
+        ("p2phub_delivery_retries_total", vec![("channel", "webhook")], Some(4.0)),
+        ("p2phub_notifications_dead_total", vec![("kind", "operator_broadcast")], Some(1.0)),
+        // There from the start.
+        ("p2phub_notifications_dead_total", vec![("kind", "commission_received")], Some(0.0)),
+        (
+            "p2phub_deliveries_total",
+            vec![("channel", "webhook"), ("kind", "level_up"), ("outcome", "failed")],
+            Some(0.0),
+        ),
+        ("p2phub_deliveries_total", vec![("channel", "slack")], None),
+        ("p2phub_delivery_queue_depth", vec![("state", "due")], Some(0.0)),
+        ("p2phub_delivery_queue_depth", vec![("state", "parked")], Some(0.0)),
+        ("p2phub_delivery_queue_oldest_age_seconds", vec![], Some(0.0)),
+        ("p2phub_delivery_latency_seconds_count", vec![("channel", "webhook")], Some(1.0)),
+    ] {
+        assert_eq!(scrape.value(name, &labels), value, "{name} {labels:?}");
+    }
+    let latency = scrape.value("p2phub_delivery_latency_seconds_sum", &[("channel", "webhook")]).expect("a sum");
+    assert!((60.0..120.0).contains(&latency), "from the fact on: {latency}");
+    desk.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_attempt_is_a_child_of_the_ingest_and_later_ones_are_linked() {
+    let (otlp, sink) = (Otlp::start().await, Sink::start().await);
+    sink.then([Reply::status(503)]);
+    let url = otlp.url();
+    let mut desk = Desk::open(&[("OTEL_EXPORTER_OTLP_ENDPOINT", &url), ("OTEL_BSP_SCHEDULE_DELAY", "100")]).await;
+    let record = EventRecord { baggage: "tenant=acme".to_owned(), ..over(vec![contact("webhook", &sink.url("/"))]) };
+    let notification_id = desk.settle(record.clone(), NotificationState::Delivered).await;
+    assert_eq!(desk.publish(crate::stream::record(vec![0xff; 20])).await, RecordOutcome::Rejected);
+
+    let spans = otlp
+        .wait_for("the spans of both attempts and records", |spans| {
+            let count = |name: &str| spans.iter().filter(|span| span.name() == name).count();
+            let all = [("deliver", 2), ("ingest", 2), ("ingest_batch", 2), ("claim", 2), ("settle", 2)];
+            all.iter().all(|(name, there)| count(name) >= *there).then(|| spans.to_vec())
+        })
+        .await;
+    let attribute = |span: &Collected, key| span.attribute(key).unwrap_or_default();
+    let named = |name: &str| spans.iter().filter(|span| span.name() == name).collect::<Vec<_>>();
+
+    let mut ingests = named("ingest");
+    ingests.sort_by_key(|span| span.is_error());
+    let [ingest, rejected] = ingests.as_slice() else { panic!("{ingests:?}") };
+    for span in &ingests {
+        assert!(span.is(SpanKind::Consumer));
+        assert_eq!((span.trace_id().as_str(), span.parent_id().as_str()), (TRACE_ID, PARENT_ID));
+        let batch = roots(&spans, "ingest_batch").into_iter().find(|batch| span.links_to(batch)).expect("its batch");
+        assert!(batch.links_to(span) && batch.trace_id() != TRACE_ID);
+    }
+    assert_eq!(attribute(ingest, "event_id"), record.event_id);
+    for (key, value) in [("producer", "desk"), ("outcome", "stored"), ("baggage.tenant", "acme")] {
+        assert_eq!(attribute(ingest, key), value);
+    }
+    assert!(rejected.is_error() && !ingest.is_error());
+    assert_eq!(attribute(rejected, "reason"), "EVENT_MALFORMED");
+
+    let mut attempts = named("deliver");
+    attempts.sort_by_key(|span| attribute(span, "attempt"));
+    let [first, second] = attempts.as_slice() else { panic!("{attempts:?}") };
+    assert_eq!((first.trace_id(), first.parent_id()), (ingest.trace_id(), ingest.span_id()));
+    assert!(first.span.links.is_empty());
+    assert!(second.trace_id() != TRACE_ID && second.parent_id().is_empty() && second.links_to(ingest));
+    for (span, attempt, outcome, reason) in [(first, "1", "TRANSIENT", "HTTP_503"), (second, "2", "DELIVERED", "")] {
+        assert!(span.is(SpanKind::Client));
+        let expected = [
+            ("notification_id", notification_id.as_str()),
+            ("channel", "webhook"),
+            ("kind", "OPERATOR_BROADCAST"),
+            ("attempt", attempt),
+            ("outcome", outcome),
+            ("reason", reason),
+            ("trace_id", TRACE_ID),
+            ("baggage.tenant", "acme"),
+        ];
+        expected.iter().for_each(|(key, value)| assert_eq!(attribute(span, key), *value, "{key}"));
+        assert_eq!(span.is_error(), outcome != "DELIVERED");
+    }
+    // The queue was looked at many times between the attempts, and twice there was something to take.
+    for name in ["claim", "settle"] {
+        let roots = roots(&spans, name);
+        assert_eq!((roots.len(), named(name).len()), (2, 2), "{name}");
+        assert!(roots.iter().all(|span| span.trace_id() != TRACE_ID && span.span.links.is_empty()));
+    }
+    desk.close().await;
+}
+
+/// What the service has logged about a notification: message, channel, attempt.
+fn lines(log: &str, notification_id: &str) -> Vec<(String, String, Value)> {
+    let text = |line: &Value, key: &str| line[key].as_str().unwrap_or_default().to_owned();
+    log.lines()
+        .filter(|line| line.contains(notification_id))
+        .map(|line| {
+            let line: Value = serde_json::from_str(line).unwrap_or_else(|_| panic!("no JSON: {line}"));
+            assert_eq!(line["trace_id"], TRACE_ID, "{line}");
+            (text(&line, "message"), text(&line, "channel"), line["attempt"].clone())
+        })
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_line_about_a_notification_is_under_its_trace_and_names_nobody() {
+    let (webhook, telegram) = (Sink::start().await, Sink::start().await);
+    webhook.then([Reply::status(503), Reply::status(410)]);
+    let refusal = |description: &str| json!({ "ok": false, "description": description });
+    let stumble = refusal("Bad Request: can't parse entities");
+    telegram.then([Reply::json(400, &stumble), Reply::json(403, &refusal("Forbidden: bot was blocked by the user"))]);
+    let variables = [
+        ("TELEGRAM_BOT_TOKEN", TOKEN),
+        ("TELEGRAM_API_URL", &telegram.url("")),
+        ("LOG_FORMAT", "json"),
+        ("RUST_LOG", "info,notify_svc=debug"),
+    ];
+    let mut desk = Desk::open(&variables).await;
+    desk.mute("quiet", NotificationKind::OperatorBroadcast).await;
+    let contacts = vec![contact("webhook", &webhook.url("/hidden-path")), contact("telegram", "778899")];
+    let dead = NotificationRequest {
+        arguments: [("text".to_owned(), "Dear hidden-name".to_owned())].into(),
+        ..to("someone", contacts)
+    };
+    let dead = desk.settle(asking(dead), NotificationState::Dead).await;
+    let quiet = desk.settle(asking(to("quiet", Vec::new())), NotificationState::Suppressed).await;
+    let past = prost_types::Timestamp { seconds: 1_000_000_000, nanos: 0 };
+    let late = NotificationRequest { expire_time: Some(past), ..to("late", Vec::new()) };
+    let late = desk.settle(asking(late), NotificationState::Expired).await;
+
+    // Written after the commit that the API shows.
+    let log = || desk.pair.notify.as_ref().expect("notify-svc runs").log();
+    let log =
+        wait::until("the last line", async || Some(log()).filter(|log| log.contains("notification expired"))).await;
+    let line = |message: &str, channel: &str, attempt: Value| (message.to_owned(), channel.to_owned(), attempt);
+    let expected = [
+        line("attempt failed", "webhook", json!(1)),
+        line("attempt failed", "webhook", json!(2)),
+        line("the channel gave up, another is tried", "webhook", json!(2)),
+        line("Telegram can't parse the text: sent again as plain text", "telegram", json!(1)),
+        line("attempt failed", "telegram", json!(1)),
+        line("notification is dead: every channel gave up", "telegram", json!(1)),
+    ];
+    assert_eq!(lines(&log, &dead), expected);
+    assert_eq!(lines(&log, &quiet), [line("the recipient doesn't want it there", "log", Value::Null)]);
+    assert_eq!(lines(&log, &late), [line("notification expired", "log", Value::Null)]);
+    for hidden in ["hidden-path", "hidden-name", "778899", TOKEN] {
+        assert!(!log.contains(hidden), "{hidden} is in the log");
+    }
+    desk.close().await;
+}
