@@ -27,9 +27,9 @@ pub(crate) async fn run(pool: Pool, policy: Arc<Policy>, stop: CancellationToken
 }
 
 async fn clean(pool: &Pool, policy: &Policy) {
-    report("idle gates", sweep(|| gates(pool)).await);
-    report("old marks of addresses", sweep(|| marks(pool, policy)).await);
-    report("notifications that settled long ago", sweep(|| settled(pool, policy)).await);
+    report(pool, "idle gates", sweep(|| gates(pool)).await);
+    report(pool, "old marks of addresses", sweep(|| marks(pool, policy)).await);
+    report(pool, "notifications that settled long ago", sweep(|| settled(pool, policy)).await);
 }
 
 async fn gates(pool: &Pool) -> Result<i64, StoreError> {
@@ -68,11 +68,13 @@ where
     }
 }
 
-fn report(what: &str, (removed, failed): (i64, Option<StoreError>)) {
+fn report(pool: &Pool, what: &str, (removed, failed): (i64, Option<StoreError>)) {
     if removed > 0 {
         tracing::info!(removed, what, "what was kept long enough is removed");
     }
-    if let Some(error) = failed {
+    if let Some(error) = failed
+        && !pool.note(&error)
+    {
         tracing::warn!(%error, what, "what was kept long enough can't be removed for now");
     }
 }

@@ -49,13 +49,14 @@ impl Health {
     async fn look(&mut self) {
         let answer = self.ask().await;
         let serving = answer.is_ok();
+        match &answer {
+            Ok(()) => self.pool.answered(),
+            Err(error) => self.pool.unanswered(error),
+        }
         if self.serving == Some(serving) {
             return;
         }
-        match answer {
-            Ok(()) => tracing::info!("the database answers: serving"),
-            Err(error) => tracing::warn!(error, "the database is away: not serving"),
-        }
+        tracing::debug!(serving, "health changes");
         self.serving = Some(serving);
         self.tell(serving).await;
     }

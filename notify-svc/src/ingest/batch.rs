@@ -54,14 +54,14 @@ pub(super) async fn store(
                 results.extend(answer(part, new));
             }
             Err(error) if database::is_unavailable(&error) || database::is_conflict(&error) => {
-                return Err(unavailable(&error));
+                return Err(unavailable(shared, &error));
             }
             Err(_) if part.len() > 1 => {
                 let (first, second) = part.split_at_mut(part.len() / 2);
                 left.extend([second, first]);
             }
             // Nothing is wrong with it when it is tried out: only its commits fail.
-            Err(error) if part[0].failures == LONE_TRIES => return Err(unavailable(&error)),
+            Err(error) if part[0].failures == LONE_TRIES => return Err(unavailable(shared, &error)),
             Err(error) => {
                 part[0].failures += 1;
                 convict(shared, producer, &mut part[0], &error).await?;
@@ -131,7 +131,7 @@ async fn convict(shared: &Shared, producer: &str, item: &mut Item<'_>, error: &S
         tracing::error!(%error, "a rejected record can't be kept");
         return Err(Failure::internal());
     };
-    let refused = in_time(is_refused(shared, producer, event)).await.map_err(|error| unavailable(&error))?;
+    let refused = in_time(is_refused(shared, producer, event)).await.map_err(|error| unavailable(shared, &error))?;
     if !refused {
         return Ok(());
     }
@@ -186,7 +186,9 @@ fn log_rejected(item: &Item<'_>, producer: &str) {
     }
 }
 
-fn unavailable(error: &StoreError) -> Failure {
-    tracing::warn!(%error, "records can't be stored for now");
+fn unavailable(shared: &Shared, error: &StoreError) -> Failure {
+    if !shared.pool.note(error) {
+        tracing::warn!(%error, "records can't be stored for now");
+    }
     Failure::unavailable("the database is not available")
 }

@@ -23,7 +23,10 @@ pub(crate) async fn run(pool: database::Pool, clock: Clock, queue: CommandQueue,
         let counted = AssertUnwindSafe(count(&pool, &clock, &queue)).catch_unwind().instrument(span).await;
         // A panic is logged by its hook.
         if let Ok(Err(error)) = counted {
-            tracing::warn!(error = %error, "PRO members are not counted this time");
+            match error.downcast_ref() {
+                Some(error) if pool.note(error) => {}
+                _ => tracing::warn!(error = %error, "PRO members are not counted this time"),
+            }
         }
     }
 }

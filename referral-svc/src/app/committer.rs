@@ -117,8 +117,8 @@ impl Committer {
                 }
                 Err(Failure::AtCommit(error, _) | Failure::Before(error)) => error,
             };
-            if database::is_unavailable(&error) {
-                tracing::warn!(error = %error, commands = commands.len(), at_commit = lost.is_some(), "the database is away");
+            // Under a trace that a caller is told, if it is the first of an outage.
+            if in_trace_of(&commands[0], || self.pool.note(&error)) {
                 if lost.is_none() {
                     return Err(Some(Failed::Unavailable));
                 }
@@ -160,11 +160,15 @@ fn is_replay(answer: &Result<Answer, Failed>) -> bool {
     answer.as_ref().is_ok_and(|answer| answer.replay)
 }
 
-/// Under the trace that the caller is told.
 fn log_defect(command: &Queued, error: &diesel::result::Error) {
+    in_trace_of(command, || tracing::error!(method = command.method, error = %error, "a command can't be committed"));
+}
+
+/// Under the trace that the caller is told.
+fn in_trace_of<T>(command: &Queued, log: impl FnOnce() -> T) -> T {
     let span = tracing::info_span!(parent: None, "commit", method = command.method);
     telemetry::set_parent(&span, &command.traceparent);
-    span.in_scope(|| tracing::error!(method = command.method, error = %error, "a command can't be committed"));
+    span.in_scope(log)
 }
 
 fn is_unique_violation(error: &diesel::result::Error) -> bool {

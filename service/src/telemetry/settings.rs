@@ -1,6 +1,7 @@
 //! The environment variables of telemetry, read and checked once at start.
 
 use std::io::IsTerminal as _;
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use tracing_subscriber::EnvFilter;
@@ -23,6 +24,8 @@ pub(super) struct Settings {
     pub(super) json: bool,
     pub(super) otlp: bool,
     pub(super) sentry: Option<Sentry>,
+    /// Zero: none is slow.
+    pub(super) slow_statement: Duration,
 }
 
 pub(super) struct Sentry {
@@ -44,6 +47,7 @@ impl Settings {
             },
             otlp: otlp(&variable)?,
             sentry: sentry(&variable)?,
+            slow_statement: slow_statement(variable("SLOW_STATEMENT_MS"))?,
         })
     }
 }
@@ -87,6 +91,14 @@ fn sentry(variable: &dyn Fn(&str) -> Option<String>) -> anyhow::Result<Option<Se
     }))
 }
 
+fn slow_statement(value: Option<String>) -> anyhow::Result<Duration> {
+    let Some(value) = value else { return Ok(Duration::from_millis(250)) };
+    match value.parse() {
+        Ok(milliseconds) => Ok(Duration::from_millis(milliseconds)),
+        Err(_) => bail!("SLOW_STATEMENT_MS is `{value}`: it must be a whole number of milliseconds, or 0 for none"),
+    }
+}
+
 fn share(name: &str, value: Option<String>, default: f32) -> anyhow::Result<f32> {
     let Some(value) = value else { return Ok(default) };
     match value.parse() {
@@ -119,6 +131,7 @@ mod tests {
             ("SENTRY_TRACES_SAMPLE_RATE", "1.5"),
             ("OTEL_TRACES_SAMPLER", "sometimes"),
             ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json"),
+            ("SLOW_STATEMENT_MS", "-1"),
         ] {
             let error = read(name, value).err().expect(name);
             assert!(error.contains(name), "{error}");
