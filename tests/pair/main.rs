@@ -22,6 +22,7 @@ mod publisher;
 mod reflection;
 mod rules;
 mod start;
+mod statements;
 mod stream;
 mod telegram;
 mod wrong_input;
