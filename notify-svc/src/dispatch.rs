@@ -80,7 +80,7 @@ impl Dispatcher {
         while !stop.is_cancelled() {
             flight.collect(&mut ended);
             let turn = in_time(self.turn(&judge, &mut flight, &mut ended, &mut look)).await;
-            log_change(&mut away, turn.as_ref().err());
+            log_change(&self.pool, &mut away, turn.as_ref().err());
             let pause = turn.unwrap_or(POLL_INTERVAL);
             if let Some(first) = self.wait(&mut flight, pause, &stop).await {
                 ended.push(first);
@@ -222,8 +222,10 @@ fn passes(error: &StoreError) -> bool {
 }
 
 /// Logs when the queue can't be worked on, and when it can again, but not each turn in between.
-fn log_change(away: &mut bool, error: Option<&StoreError>) {
+fn log_change(pool: &Pool, away: &mut bool, error: Option<&StoreError>) {
     match error {
+        // Told with all else that the outage stops.
+        Some(error) if pool.note(error) => {}
         Some(error) if !*away && passes(error) => tracing::warn!(%error, "the queue can't be worked on for now"),
         Some(error) if !*away => tracing::error!(%error, "the queue can't be worked on"),
         None if *away => tracing::info!("the queue is worked on again"),

@@ -121,16 +121,16 @@ impl Listener {
     async fn listen(mut self) {
         let mut pause = PAUSE_MIN;
         loop {
-            let lost = match self.connect().await {
+            match self.connect().await {
                 Ok(connection) => {
                     pause = PAUSE_MIN;
                     // What was told meanwhile went unheard.
                     self.queued.notify_one();
-                    self.serve(connection).await
+                    let lost = self.serve(connection).await;
+                    tracing::warn!(error = lost, "the change feed is interrupted");
                 }
-                Err(error) => error,
-            };
-            tracing::warn!(error = lost, ?pause, "the change feed is interrupted");
+                Err(error) => tracing::debug!(error, ?pause, "the change feed is still interrupted"),
+            }
             self.rest(pause).await;
             pause = (pause * 2).min(PAUSE_MAX);
         }

@@ -34,6 +34,7 @@ impl Jobs {
                 turn = in_time(self.turn()) => turn,
             };
             if let Err(error) = &turn
+                && !self.pool.note(error)
                 && !away
             {
                 tracing::warn!(%error, "jobs can't be worked on for now");

@@ -97,7 +97,8 @@ pub async fn start(config: Config, shutdown: CancellationToken) -> anyhow::Resul
     let key = signing_keys::key(&mut database::connect(&pool).await?, "unsubscribe").await?;
     let unsubscribe = UnsubscribeTokens::new(&key);
     // However many reads wait for the pool, what comes in and what goes out don't.
-    let writers = database::pool(&DatabaseConfig { pool_size: WRITERS, ..database.clone() }, "notify-svc writer")?;
+    let writing = DatabaseConfig { pool_size: WRITERS, ..database.clone() };
+    let writers = database::pool_beside(&writing, "notify-svc writer", &pool)?;
 
     // Of this service alone: whatever ends it must not end its neighbours in the same process.
     let stop = shutdown.child_token();

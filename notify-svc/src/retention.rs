@@ -29,11 +29,11 @@ pub(crate) async fn run(pool: Pool, policy: Arc<Policy>, stop: CancellationToken
 
 async fn clean(pool: &Pool, policy: &Policy) {
     let span = || tracing::info_span!(parent: None, "remove_idle_gates");
-    report("idle gates", sweep(|| gates(pool).instrument(span())).await);
+    report(pool, "idle gates", sweep(|| gates(pool).instrument(span())).await);
     let span = || tracing::info_span!(parent: None, "remove_old_marks");
-    report("old marks of addresses", sweep(|| marks(pool, policy).instrument(span())).await);
+    report(pool, "old marks of addresses", sweep(|| marks(pool, policy).instrument(span())).await);
     let span = || tracing::info_span!(parent: None, "remove_settled");
-    report("notifications that settled long ago", sweep(|| settled(pool, policy).instrument(span())).await);
+    report(pool, "notifications that settled long ago", sweep(|| settled(pool, policy).instrument(span())).await);
 }
 
 async fn gates(pool: &Pool) -> Result<i64, StoreError> {
@@ -72,11 +72,13 @@ where
     }
 }
 
-fn report(what: &str, (removed, failed): (i64, Option<StoreError>)) {
+fn report(pool: &Pool, what: &str, (removed, failed): (i64, Option<StoreError>)) {
     if removed > 0 {
         tracing::info!(removed, what, "what was kept long enough is removed");
     }
-    if let Some(error) = failed {
+    if let Some(error) = failed
+        && !pool.note(&error)
+    {
         tracing::warn!(%error, what, "what was kept long enough can't be removed for now");
     }
 }

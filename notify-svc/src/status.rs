@@ -1,6 +1,9 @@
 //! Failures on their way out: the only place that makes a `tonic::Status`.
 
-use service::{database, error::Failure};
+use service::{
+    database::{self, Pool},
+    error::Failure,
+};
 use tonic::{Status, metadata::MetadataValue};
 
 use crate::store::StoreError;
@@ -24,9 +27,12 @@ pub(crate) fn of_replay(failure: Failure) -> Status {
 }
 
 /// What a caller hears of a database error.
-pub(crate) fn store_failure(error: &StoreError) -> Failure {
-    if database::is_unavailable(error) || database::is_conflict(error) {
-        tracing::warn!(%error, "the database is not available");
+pub(crate) fn store_failure(pool: &Pool, error: &StoreError) -> Failure {
+    if pool.note(error) {
+        return Failure::unavailable("the database is not available");
+    }
+    if database::is_conflict(error) {
+        tracing::warn!(%error, "a call met other transactions too often");
         return Failure::unavailable("the database is not available");
     }
     tracing::error!(%error, "a query failed");

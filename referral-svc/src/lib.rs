@@ -86,7 +86,8 @@ pub async fn start(config: Config, shutdown: CancellationToken) -> anyhow::Resul
     database::migrate(&database, MIGRATIONS).await.context("REFERRAL_DATABASE_URL: migrating")?;
     let pool = database::pool(&database, "referral-svc")?;
     // However many reads wait for the pool, the committer and the publisher don't.
-    let writers = database::pool(&DatabaseConfig { pool_size: WRITERS, ..database }, "referral-svc writer")?;
+    let writers =
+        database::pool_beside(&DatabaseConfig { pool_size: WRITERS, ..database }, "referral-svc writer", &pool)?;
     let mut connection = database::connect(&pool).await.context("REFERRAL_DATABASE_URL")?;
     if !store::plans::note(&mut connection, &plan).await? {
         bail!(

@@ -106,6 +106,10 @@ impl Watch {
     async fn look(&mut self) {
         let answer = self.ask().await;
         let serving = answer.is_ok();
+        match &answer {
+            Ok(_) => self.pool.answered(),
+            Err(absent) => self.pool.unanswered(&absent.detail),
+        }
         self.health.note(|state| {
             state.database = match &answer {
                 Ok(latency) => Seen::Up { latency: *latency },
@@ -115,10 +119,7 @@ impl Watch {
         if self.serving == Some(serving) {
             return;
         }
-        match answer {
-            Ok(_) => tracing::info!("the database answers: serving"),
-            Err(absent) => tracing::warn!(error = absent.detail, "the database is away: not serving"),
-        }
+        tracing::debug!(serving, "health changes");
         self.serving = Some(serving);
         self.tell(serving).await;
     }

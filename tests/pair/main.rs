@@ -27,6 +27,7 @@ mod publisher;
 mod reflection;
 mod rules;
 mod start;
+mod statements;
 mod stream;
 mod telegram;
 mod tracing;

@@ -34,12 +34,13 @@ const NOTIFY: [(&str, &str); 12] = [
     ("WEBHOOK_SIGNING_SECRET", ""),
     ("SLACK_API_URL", ""),
 ];
-const BOTH: [(&str, &str); 5] = [
+const BOTH: [(&str, &str); 6] = [
     ("OTEL_", ""),
     ("SENTRY_DSN", ""),
     ("SENTRY_ENVIRONMENT", ""),
     ("SENTRY_TRACES_SAMPLE_RATE", "0.1"),
     ("RUST_LOG", ""),
+    ("SLOW_STATEMENT_MS", "250"),
 ];
 
 /// Runs a program to its end with these variables alone.

@@ -46,6 +46,6 @@ impl NotificationApi {
             lease.give_back();
             Ok(answer)
         };
-        run.await.map_err(|error| status::store_failure(&error))
+        run.await.map_err(|error| status::store_failure(&self.pool, &error))
     }
 }

@@ -146,10 +146,13 @@ impl NotificationApi {
                 continue;
             }
             if lost.is_none() {
-                return Err(status::store_failure(&error));
+                return Err(status::store_failure(&self.pool, &error));
             }
-            if !database::is_unavailable(&error) || started.elapsed() > RESOLVE_FOR {
-                tracing::error!(%error, "a commit's fate can't be found out");
+            let is_away = self.pool.note(&error);
+            if !is_away || started.elapsed() > RESOLVE_FOR {
+                if !is_away {
+                    tracing::error!(%error, "a commit's fate can't be found out");
+                }
                 let message = "the outcome is not known: ask again with the same request_id";
                 return Err(Failure::new(Code::Unknown, "OUTCOME_UNKNOWN", message).with_retry(Duration::from_secs(1)));
             }

@@ -54,14 +54,14 @@ async fn store_parts(shared: &Shared, producer: &str, items: &mut [Item<'_>]) ->
         match in_time(store_part(shared, producer, part)).await {
             Ok(mut new) => results.extend(part.iter_mut().map(|item| item.settle(&mut new))),
             Err(error) if database::is_unavailable(&error) || database::is_conflict(&error) => {
-                return Err(unavailable(&error));
+                return Err(unavailable(shared, &error));
             }
             Err(_) if part.len() > 1 => {
                 let (first, second) = part.split_at_mut(part.len() / 2);
                 left.extend([second, first]);
             }
             // Nothing is wrong with it when it is tried out: only its commits fail.
-            Err(error) if part[0].failures == LONE_TRIES => return Err(unavailable(&error)),
+            Err(error) if part[0].failures == LONE_TRIES => return Err(unavailable(shared, &error)),
             Err(error) => {
                 part[0].failures += 1;
                 judge(shared, producer, &mut part[0], error).await?;
@@ -89,7 +89,7 @@ async fn judge(shared: &Shared, producer: &str, item: &mut Item<'_>, error: Stor
         tracing::error!(%error, "a rejected record can't be kept");
         return Err(Failure::internal());
     };
-    if in_time(is_refused(shared, producer, event)).await.map_err(|error| unavailable(&error))? {
+    if in_time(is_refused(shared, producer, event)).await.map_err(|error| unavailable(shared, &error))? {
         item.convict(error);
     }
     Ok(())
@@ -121,7 +121,9 @@ fn harmless(trace: &Trace) -> Event {
     Event { event_id: Uuid::now_v7(), occur_time: None, trace: trace.clone(), requests: vec![request] }
 }
 
-fn unavailable(error: &StoreError) -> Failure {
-    tracing::warn!(%error, "records can't be stored for now");
+fn unavailable(shared: &Shared, error: &StoreError) -> Failure {
+    if !shared.pool.note(error) {
+        tracing::warn!(%error, "records can't be stored for now");
+    }
     Failure::unavailable("the database is not available")
 }

@@ -109,7 +109,7 @@ impl Api {
         run.await.map(Response::new).map_err(|error| {
             status::finish(match error {
                 ReadError::Failure(failure) => failure,
-                ReadError::Database(error) => status::of_database(&error),
+                ReadError::Database(error) => status::of_database(&self.pool, &error),
             })
         })
     }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use referral_domain::command::{Refusal, RefusalClass};
-use service::{database, error::Failure};
+use service::{database::Pool, error::Failure};
 use tonic::{Code, Status, metadata::MetadataValue};
 
 use crate::app::Failed;
@@ -68,9 +68,8 @@ pub(super) fn of_invalid(refusal: &Refusal) -> Failure {
     }
 }
 
-pub(super) fn of_database(error: &diesel::result::Error) -> Failure {
-    if database::is_unavailable(error) {
-        tracing::warn!(error = %error, "the database is away");
+pub(super) fn of_database(pool: &Pool, error: &diesel::result::Error) -> Failure {
+    if pool.note(error) {
         return of_failed(Failed::Unavailable);
     }
     tracing::error!(error = %error, "a read failed");

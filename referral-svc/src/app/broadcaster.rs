@@ -67,7 +67,9 @@ impl Broadcaster {
                     }
                     Ok(Ok(Did::Nothing(pause))) => pause,
                     Ok(Err(error)) => {
-                        tracing::warn!(error = %error, "broadcasts don't go on this time");
+                        if !self.pool.note(&error) {
+                            tracing::warn!(error = %error, "broadcasts don't go on this time");
+                        }
                         RETRY_AFTER
                     }
                     // The panic hook has logged it.

@@ -25,7 +25,10 @@ pub(crate) async fn run(pool: database::Pool, clock: Clock, queue: CommandQueue,
         // A panic is logged by its hook.
         if let Ok(Err(error)) = counted {
             telemetry::mark_failed(&span, "FAILED");
-            span.in_scope(|| tracing::warn!(error = %error, "PRO members are not counted this time"));
+            span.in_scope(|| match error.downcast_ref() {
+                Some(error) if pool.note(error) => {}
+                _ => tracing::warn!(error = %error, "PRO members are not counted this time"),
+            });
         }
     }
 }

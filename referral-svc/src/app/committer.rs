@@ -123,8 +123,8 @@ impl Committer {
                 }
                 Err(Failure::AtCommit(error, _) | Failure::Before(error)) => error,
             };
-            if database::is_unavailable(&error) {
-                tracing::warn!(error = %error, commands = commands.len(), at_commit = lost.is_some(), "the database is away");
+            // Under a trace that a caller is told, if it is the first of an outage.
+            if commands[0].span.in_scope(|| self.pool.note(&error)) {
                 if lost.is_none() {
                     return Err(Some(Failed::Unavailable));
                 }

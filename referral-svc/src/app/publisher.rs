@@ -69,6 +69,10 @@ impl Publisher {
                 None => return,
                 Some(Ok(Ok(Ended::StandBy))) => backoff = STAND_BY,
                 Some(Ok(Ok(Ended::Closed))) => {}
+                // What is told of an outage is told elsewhere; this connection may have been lost in one that is over.
+                Some(Ok(Err(error))) if error.downcast_ref().is_some_and(database::is_unavailable) => {
+                    tracing::debug!(error = %format!("{error:#}"), "not publishing without the database");
+                }
                 Some(Ok(Err(error))) => {
                     tracing::warn!(error = %format!("{error:#}"), retry_ms = backoff.as_millis(), "not publishing; the outbox keeps everything");
                 }

@@ -41,7 +41,8 @@ Logs and telemetry (nothing is sent unless set):
   OTEL_EXPORTER_OTLP_ENDPOINT   where traces go, over OTLP/gRPC; the other OTEL_* variables as in their standard
   SENTRY_DSN                    where errors go
   SENTRY_ENVIRONMENT            the environment that they are filed under [default: production]
-  SENTRY_TRACES_SAMPLE_RATE     share of calls that Sentry gets as transactions, 0 to 1 [default: 0.1]";
+  SENTRY_TRACES_SAMPLE_RATE     share of calls that Sentry gets as transactions, 0 to 1 [default: 0.1]
+  SLOW_STATEMENT_MS             SQL statements that take at least so many milliseconds are logged; 0: none [default: 250]";
 
 /// The version under which traces and errors are filed.
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -94,6 +95,8 @@ pub fn init(service_name: &'static str) -> anyhow::Result<Telemetry> {
         metrics::install(resource(service_name), otlp.metrics)?;
         tracer_provider(resource(service_name), otlp.traces)?
     };
+    opentelemetry::global::set_tracer_provider(provider.clone());
+    crate::database::log_slower_than(settings.slow_statement);
     // In this order: Sentry's own hook takes the panic with its stack first, then calls this one.
     log_panics();
     let sentry = settings.sentry.map(|settings| start_sentry(service_name, settings));
@@ -132,6 +135,7 @@ pub fn ensure() {
     // Without an exporter nothing can be wrong with it.
     let _ = metrics::install(resource("p2phub"), false);
     let provider = SdkTracerProvider::builder().build();
+    opentelemetry::global::set_tracer_provider(provider.clone());
     // Another thread may have been first: then its subscriber serves as well.
     let _ = tracing_subscriber::registry().with(otel_layer(&provider)).with(logs).try_init();
 }

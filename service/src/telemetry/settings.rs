@@ -1,6 +1,7 @@
 //! The environment variables of telemetry, read and checked once at start.
 
 use std::io::IsTerminal as _;
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 
@@ -21,6 +22,8 @@ pub(super) struct Settings {
     pub(super) json: bool,
     pub(super) otlp: Otlp,
     pub(super) sentry: Option<Sentry>,
+    /// Zero: none is slow.
+    pub(super) slow_statement: Duration,
 }
 
 /// Which signals go out over OTLP.
@@ -55,6 +58,7 @@ impl Settings {
             },
             otlp: otlp(&variable)?,
             sentry: sentry(&variable)?,
+            slow_statement: slow_statement(variable("SLOW_STATEMENT_MS"))?,
         })
     }
 }
@@ -107,6 +111,14 @@ fn sentry(variable: &dyn Fn(&str) -> Option<String>) -> anyhow::Result<Option<Se
     }))
 }
 
+fn slow_statement(value: Option<String>) -> anyhow::Result<Duration> {
+    let Some(value) = value else { return Ok(Duration::from_millis(250)) };
+    match value.parse() {
+        Ok(milliseconds) => Ok(Duration::from_millis(milliseconds)),
+        Err(_) => bail!("SLOW_STATEMENT_MS is `{value}`: it must be a whole number of milliseconds, or 0 for none"),
+    }
+}
+
 fn share(name: &str, value: Option<String>, default: f32) -> anyhow::Result<f32> {
     let Some(value) = value else { return Ok(default) };
     match value.parse() {
@@ -156,6 +168,7 @@ mod tests {
             ("OTEL_TRACES_SAMPLER", "sometimes"),
             ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json"),
             ("OTEL_TRACES_EXPORTER", "console"),
+            ("SLOW_STATEMENT_MS", "-1"),
         ] {
             let error = read(name, value).err().expect(name);
             assert!(error.contains(name), "{error}");
