@@ -25,7 +25,7 @@ use super::library_errors::deadline_exceeded;
 use super::record::CallRecord;
 use crate::call::CallContext;
 use crate::error::Failure;
-use crate::telemetry;
+use crate::telemetry::{self, report::Scope};
 
 const METADATA_BYTES_MAX: usize = 8 * 1024;
 const DEFAULT_DEADLINE: Duration = Duration::from_secs(30);
@@ -53,13 +53,10 @@ impl EdgeLayer {
             "rpc",
             otel.name = rpc.name,
             otel.kind = "server",
-            sentry.name = rpc.name,
-            sentry.op = "grpc.server",
             rpc = rpc.name,
             rpc.system = "grpc",
             rpc.service = service,
             rpc.method = method,
-            rpc.grpc.status_code = tracing::field::Empty,
             caller,
             trace_id = tracing::field::Empty,
         );
@@ -70,6 +67,7 @@ impl EdgeLayer {
         let trace_id = telemetry::trace_id_of(&traceparent).unwrap_or_default();
         span.record("trace_id", &trace_id);
         let record = CallRecord {
+            scope: Scope::of(&rpc.name),
             span,
             error_domain: self.error_domain,
             trace_id: trace_id.clone(),
@@ -143,9 +141,9 @@ where
         let caller = caller_of(&request);
         let name = caller.as_deref().unwrap_or("invalid");
         let (mut call, context) = edge.open(&rpc, name, request.headers());
-        let span = call.span.clone();
+        let (scope, span) = (call.scope.clone(), call.span.clone());
         request.extensions_mut().insert(context);
-        Box::pin(
+        Box::pin(scope.run(
             async move {
                 let asked = grpc_timeout(request.headers());
                 let deadline = match (asked, rpc.streams) {
@@ -170,7 +168,7 @@ where
                 Ok(response.map(|inner| Body::new(EdgeBody { inner, call, end })))
             }
             .instrument(span),
-        )
+        ))
     }
 }
 

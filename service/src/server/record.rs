@@ -12,12 +12,13 @@ use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 
 use super::library_errors::explain;
 use crate::error::{Failure, code_name};
-use crate::telemetry::ACCESS_TARGET;
+use crate::telemetry::{ACCESS_TARGET, report::Scope};
 
 const TRACE_ID: HeaderName = HeaderName::from_static("trace-id");
 
 /// Lives until the last byte of the answer is out. Dropped before that, the call was cancelled.
 pub(super) struct CallRecord {
+    pub(super) scope: Scope,
     pub(super) span: Span,
     pub(super) error_domain: &'static str,
     pub(super) trace_id: String,
@@ -64,7 +65,7 @@ impl CallRecord {
         self.in_flight = None;
         let duration_ms = (self.started.elapsed().as_secs_f64() * 1e6).round() / 1e3;
         let name = code_name(code);
-        self.span.record("rpc.grpc.status_code", i32::from(code));
+        self.span.set_attribute("rpc.response.status_code", name);
         if is_servers_fault(code) {
             self.span.set_status(SpanStatus::error(name));
         }

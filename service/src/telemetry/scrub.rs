@@ -1,0 +1,317 @@
+//! What leaves for Sentry loses names, contacts, tokens and payloads here: by the names of fields, and by how texts look.
+//!
+//! Better too much than too little: whoever needs the rest finds it in the database, under the trace ID.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
+
+use regex::{Captures, Regex};
+use sentry::protocol::{Context, Event, LogEntry, Stacktrace, Transaction, Value};
+
+const SCRUBBED: &str = "[scrubbed]";
+
+/// Fields of exactly these names.
+const PERSONAL: [&str; 8] = ["name", "text", "body", "title", "user", "recipient", "args", "binds"];
+/// Fields whose names hold one of these.
+const PERSONAL_PARTS: [&str; 31] = [
+    "first_name",
+    "firstname",
+    "last_name",
+    "lastname",
+    "full_name",
+    "fullname",
+    "display_name",
+    "username",
+    "user_name",
+    "contact",
+    "address",
+    "email",
+    "e_mail",
+    "phone",
+    "chat_id",
+    "chat",
+    "argument",
+    "payload",
+    "token",
+    "secret",
+    "passw",
+    "credential",
+    "authorization",
+    "cookie",
+    "api_key",
+    "dsn",
+    "external_id",
+    "external_ref",
+    "referral_code",
+    "baggage",
+    "header",
+];
+/// Fields that hold a statement, without its values.
+const STATEMENTS: [&str; 4] = ["db.query.text", "db.statement", "statement", "sql"];
+
+type Map = BTreeMap<String, Value>;
+
+/// Scrubs an event. Named field by field: a field that a later version adds doesn't compile until somebody has thought of it.
+pub(super) fn event(event: &mut Event<'static>) {
+    let Event {
+        culprit,
+        transaction,
+        message,
+        logentry,
+        user,
+        request,
+        contexts,
+        breadcrumbs,
+        exception,
+        stacktrace,
+        template,
+        threads,
+        tags,
+        extra,
+        // Made by this program, its compiler and its operator.
+        event_id: _,
+        level: _,
+        fingerprint: _,
+        logger: _,
+        modules: _,
+        platform: _,
+        timestamp: _,
+        server_name: _,
+        release: _,
+        dist: _,
+        environment: _,
+        debug_meta: _,
+        sdk: _,
+    } = event;
+    (*user, *request, *template) = (None, None, None);
+    [culprit, transaction, message].into_iter().flatten().for_each(scrub);
+    if let Some(LogEntry { message, params }) = logentry {
+        scrub(message);
+        params.iter_mut().for_each(value);
+    }
+    contexts.values_mut().for_each(context);
+    for breadcrumb in &mut breadcrumbs.values {
+        breadcrumb.message.iter_mut().for_each(scrub);
+        map(&mut breadcrumb.data);
+    }
+    for exception in &mut exception.values {
+        scrub(&mut exception.ty);
+        exception.value.iter_mut().for_each(scrub);
+        if let Some(mechanism) = &mut exception.mechanism {
+            mechanism.description.iter_mut().for_each(scrub);
+            map(&mut mechanism.data);
+        }
+        [&mut exception.stacktrace, &mut exception.raw_stacktrace].into_iter().flatten().for_each(without_variables);
+    }
+    for thread in &mut threads.values {
+        [&mut thread.stacktrace, &mut thread.raw_stacktrace].into_iter().flatten().for_each(without_variables);
+    }
+    stacktrace.iter_mut().for_each(without_variables);
+    scrub_tags(tags);
+    map(extra);
+}
+
+/// Scrubs a transaction by the same rules.
+pub(super) fn transaction(transaction: &mut Transaction<'static>) {
+    let Transaction {
+        name,
+        user,
+        request,
+        tags,
+        extra,
+        spans,
+        contexts,
+        event_id: _,
+        release: _,
+        environment: _,
+        sdk: _,
+        platform: _,
+        timestamp: _,
+        start_timestamp: _,
+        server_name: _,
+    } = transaction;
+    (*user, *request) = (None, None);
+    name.iter_mut().for_each(scrub);
+    scrub_tags(tags);
+    map(extra);
+    contexts.values_mut().for_each(context);
+    for span in spans {
+        let is_statement = span.data.keys().any(|key| STATEMENTS.contains(&key.as_str()));
+        if let Some(description) = &mut span.description {
+            *description = if is_statement { statement(description) } else { text(description) };
+        }
+        scrub_tags(&mut span.tags);
+        map(&mut span.data);
+    }
+}
+
+fn context(context: &mut Context) {
+    match context {
+        Context::Other(fields) => map(fields),
+        Context::Trace(trace) => {
+            trace.description.iter_mut().for_each(scrub);
+            map(&mut trace.data);
+        }
+        // Of the machine, not of anybody's call.
+        _ => {}
+    }
+}
+
+/// Source lines are the program's own; what variables held is not.
+fn without_variables(stacktrace: &mut Stacktrace) {
+    stacktrace.frames.iter_mut().for_each(|frame| frame.vars.clear());
+}
+
+fn scrub_tags(tags: &mut BTreeMap<String, String>) {
+    for (key, tag) in tags {
+        *tag = if is_personal(key) { SCRUBBED.to_owned() } else { text(tag) };
+    }
+}
+
+fn map(fields: &mut Map) {
+    for (key, field) in fields {
+        scrub_field(key, field);
+    }
+}
+
+fn scrub_field(key: &str, field: &mut Value) {
+    match field {
+        Value::Null | Value::Bool(_) => {}
+        Value::String(text) if STATEMENTS.contains(&key) => *text = statement(text),
+        _ if is_personal(key) => *field = SCRUBBED.into(),
+        field => value(field),
+    }
+}
+
+fn value(field: &mut Value) {
+    match field {
+        Value::String(text) => scrub(text),
+        Value::Array(items) => items.iter_mut().for_each(value),
+        Value::Object(fields) => fields.iter_mut().for_each(|(key, field)| scrub_field(key, field)),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
+}
+
+fn is_personal(key: &str) -> bool {
+    let key = key.to_lowercase().replace('-', "_");
+    PERSONAL.contains(&key.as_str()) || PERSONAL_PARTS.iter().any(|part| key.contains(part))
+}
+
+fn scrub(field: &mut String) {
+    *field = text(field);
+}
+
+/// A text for people: whatever looks personal or secret goes, and so does everything in quotes that is not the name of
+/// something in the database.
+pub(super) fn text(text: &str) -> String {
+    let text = VALUES.replace_all(text, "${head}[scrubbed]");
+    let text = FIELDS.replace_all(&text, "${name}=[scrubbed]");
+    let text = tokens(&text);
+    let text = without_quotes(&text, '"', &identifiers(&text));
+    without_quotes(&text, '\'', &[])
+}
+
+/// A statement: its identifiers are quoted too, so quotes tell nothing.
+fn statement(text: &str) -> String {
+    let text = VALUES.replace_all(text, "${head}[scrubbed]");
+    let text = LITERALS.replace_all(&text, "[scrubbed]");
+    tokens(&text).into_owned()
+}
+
+fn regex(pattern: &str) -> Regex {
+    Regex::new(pattern).unwrap_or_else(|error| unreachable!("{error}"))
+}
+
+/// Where statements and PostgreSQL's details list values. They end with them.
+static VALUES: LazyLock<Regex> =
+    LazyLock::new(|| regex(r"(?s)(?P<head>-- binds: |Key \(.*?\)=\(|Failing row contains \().*"));
+
+/// `name: value` and `name=value`, up to the end of the line: nobody can tell where the value ends.
+static FIELDS: LazyLock<Regex> = LazyLock::new(|| {
+    regex(
+        r"(?ix)\b(?P<name>(?:first|last|full|display|user)?_?name|e-?mail|phone|contacts?|address|chat(?:_id)?|external_(?:id|ref)
+        |referral_code|arguments?|payload|(?:[a-z]+_)?token|(?:[a-z]+_)?secret|password|authorization|cookie|api_key|dsn)
+        \b['\x22]?\s*[:=][^\n]+",
+    )
+});
+
+/// What is known by its looks. The first alternatives that match are kept: IDs and dates, which are long numbers as well.
+static TOKENS: LazyLock<Regex> = LazyLock::new(|| {
+    regex(
+        r"(?x)
+        (?P<traceparent> \b00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}\b )
+        | (?P<uuid> \b[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}\b )
+        | (?P<hex> \b(?:[0-9a-f]{32}|[0-9a-f]{16})\b )
+        | (?P<date> \b\d{4}-\d\d-\d\d(?:[T\ ]\d\d:\d\d(?::\d\d(?:\.\d+)?)?)? )
+        | (?P<scheme> (?i:[a-z][a-z0-9+.-]*)://) [^\s\x22'<>]+
+        | (?i:\b(?:bearer|basic)\s+[^\s\x22']+)
+        | \beyJ[\w-]+(?:\.[\w-]+)*
+        | \b(?:whsec_|xox[a-z]-|sk_|pk_)[\w-]+
+        | (?:\bbot)?\d{5,}:[\w-]{16,}
+        | /services/[\w/]+ | \bhooks\.slack\.com[^\s\x22']*
+        | (?i:\bP2P-[a-z0-9]+)
+        | (?i:\b(?:telegram|tg|slack|discord|vk|whatsapp|mailto|tel|user|partner)):[\w.@+-]+
+        | [^\s@<>()\[\]\x22',;:=]+@[^\s@<>()\[\]\x22',;:=]+
+        | @\w{3,}
+        | (?P<opaque> [A-Za-z0-9_-]{24,} )
+        | (?P<number> \+?\(?\d[\d\ ()/-]{5,}\d | \+\d[\d\ ().-]{5,}\d )",
+    )
+});
+
+static LITERALS: LazyLock<Regex> = LazyLock::new(|| regex(r"'(?:[^']|'')*(?:'|\z)"));
+
+/// A word that PostgreSQL puts before the name of something, and the name.
+static IDENTIFIERS: LazyLock<Regex> = LazyLock::new(|| {
+    regex(
+        r#"\b(?:relation|column|table|constraint|index|function|type|role|schema|database|trigger|operator|sequence)\s+"[A-Za-z_][\w.$]*""#,
+    )
+});
+
+fn tokens(text: &str) -> Cow<'_, str> {
+    TOKENS.replace_all(text, |found: &Captures<'_>| {
+        let whole = &found[0];
+        let digits = whole.bytes().filter(u8::is_ascii_digit).count();
+        let is = |kind| found.name(kind).is_some();
+        let is_kept = if is("hex") {
+            // One of decimal digits alone is rarer than a number of that length.
+            digits < whole.len()
+        } else if is("opaque") {
+            // Names are long as well, but not of such a mixture.
+            let has = |is: fn(&u8) -> bool| whole.as_bytes().iter().any(is);
+            digits < 7 && (digits == 0 || !has(u8::is_ascii_uppercase) || !has(u8::is_ascii_lowercase))
+        } else if is("number") {
+            digits < 7
+        } else {
+            is("traceparent") || is("uuid") || is("date")
+        };
+        match found.name("scheme") {
+            _ if is_kept => whole.to_owned(),
+            Some(scheme) => format!("{}{SCRUBBED}", scheme.as_str()),
+            None => SCRUBBED.to_owned(),
+        }
+    })
+}
+
+fn identifiers(text: &str) -> Vec<std::ops::Range<usize>> {
+    IDENTIFIERS.find_iter(text).map(|found| found.range()).collect()
+}
+
+/// From the first quote to the last one, since what is quoted may hold quotes; a quote that stands alone goes to the end.
+fn without_quotes(text: &str, quote: char, kept: &[std::ops::Range<usize>]) -> String {
+    let is_letter = |c: Option<char>| c.is_some_and(char::is_alphanumeric);
+    let quotes = || {
+        text.match_indices(quote).map(|(at, _)| at).filter(|at| !kept.iter().any(|range| range.contains(at)))
+    };
+    // An apostrophe within a word is none; one after a word ends a quotation at most.
+    let opens = |at: &usize| quote == '"' || !is_letter(text[..*at].chars().next_back());
+    let closes = |at: &usize| quote == '"' || !is_letter(text[at + 1..].chars().next());
+    let Some(first) = quotes().find(opens) else {
+        return text.to_owned();
+    };
+    let end = quotes().filter(|at| *at > first).filter(closes).last().map_or(text.len(), |last| last + 1);
+    format!("{}{SCRUBBED}{}", &text[..first], &text[end..])
+}
+
+#[cfg(test)]
+mod tests;
