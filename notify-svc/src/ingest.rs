@@ -10,7 +10,7 @@ use futures_util::FutureExt;
 use p2phub_proto::notify::v1::{
     PublishRequest, PublishResponse, notification_ingest_service_server::NotificationIngestService,
 };
-use service::{call::CallContext, database::Pool, error::Failure};
+use service::{call::CallContext, database::Pool, error::Failure, telemetry::report::Scope};
 use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
@@ -70,10 +70,8 @@ impl NotificationIngestService for IngestService {
         let shared = self.shared.clone();
         let session = async move {
             let session = AssertUnwindSafe(session::run(shared, request.into_inner(), &responses)).catch_unwind();
-            let ended = session.await.unwrap_or_else(|_| {
-                tracing::error!("a stream panicked");
-                Err(Failure::internal())
-            });
+            // The panic itself is on record: the hook logged it.
+            let ended = session.await.unwrap_or_else(|_| Err(Failure::internal()));
             if let Err(failure) = ended {
                 tracing::info!(code = ?failure.code, reason = %failure.reason, "stream ended: {}", failure.message);
                 // The producer may be gone already.
@@ -81,7 +79,7 @@ impl NotificationIngestService for IngestService {
             }
             drop(permit);
         };
-        tokio::spawn(session.instrument(span));
+        tokio::spawn(Scope::current().run(session.instrument(span)));
         Ok(Response::new(ReceiverStream::new(stream)))
     }
 }

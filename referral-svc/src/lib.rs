@@ -20,6 +20,7 @@ use p2phub_proto::referral::v1 as pb;
 use service::{
     database::{self, DatabaseConfig, Pool},
     server::{GrpcServer, Running},
+    telemetry::report::Scope,
 };
 use tokio::{sync::Notify, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
@@ -96,7 +97,11 @@ pub async fn start(config: Config, shutdown: CancellationToken) -> anyhow::Resul
     let server = server(&config, queue, pool.clone()).serve(config.listen, pool, shutdown.clone()).await?;
     let drained = CancellationToken::new();
     let committing = tokio::spawn(committer.run(drained.clone()));
-    let jobs = [tokio::spawn(publisher.run()), tokio::spawn(broadcaster.run()), tokio::spawn(census)];
+    let jobs = [
+        tokio::spawn(Scope::of("publisher").run(publisher.run())),
+        tokio::spawn(Scope::of("broadcaster").run(broadcaster.run())),
+        tokio::spawn(Scope::of("census").run(census)),
+    ];
     let jobs = [committing].into_iter().chain(jobs).collect();
     Ok(Handle { local_addr: server.local_addr, server, jobs, shutdown, drained })
 }

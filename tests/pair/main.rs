@@ -21,6 +21,7 @@ mod payments;
 mod publisher;
 mod reflection;
 mod rules;
+mod sentry;
 mod start;
 mod stream;
 mod telegram;

@@ -13,6 +13,7 @@ pub mod process;
 pub mod proxy;
 pub mod raw;
 pub mod refusal;
+pub mod sentry;
 pub mod sink;
 pub mod smtp;
 pub mod wait;

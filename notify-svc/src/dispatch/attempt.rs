@@ -8,7 +8,7 @@ use notify_domain::{
     kind::Kind,
     state::OutcomeClass,
 };
-use service::telemetry;
+use service::telemetry::{self, report::Scope};
 use tokio::time::timeout;
 use tracing::{Instrument, Span};
 
@@ -33,21 +33,19 @@ impl Attempts {
     /// Makes one, under the trace of what caused the notification.
     pub(super) async fn make(&self, due: Due) -> Finished {
         let span = span(&due);
-        async {
+        let scope = Scope::of("deliver").with_trace_id(&due.trace_id);
+        let attempt = async {
             let outcome = AssertUnwindSafe(timeout(SEND_TIMEOUT, self.send(&due))).catch_unwind().await;
             let outcome = match outcome {
                 Ok(Ok(outcome)) => outcome,
                 Ok(Err(_)) => Outcome::new(OutcomeClass::Ambiguous, "TIMEOUT"),
-                Err(_) => {
-                    tracing::error!("a channel panicked");
-                    Outcome::new(OutcomeClass::Ambiguous, "CHANNEL_PANICKED")
-                }
+                // The panic itself is on record: the hook logged it.
+                Err(_) => Outcome::new(OutcomeClass::Ambiguous, "CHANNEL_PANICKED"),
             };
             log_outcome(&outcome);
             Finished { delivery: due, outcome }
-        }
-        .instrument(span)
-        .await
+        };
+        scope.run(attempt.instrument(span)).await
     }
 
     async fn send(&self, due: &Due) -> Outcome {

@@ -11,7 +11,7 @@ use std::{
 use notify_domain::event::PRODUCER_BYTES_MAX;
 use p2phub_proto::notify::v1::{EventRecord, PublishRequest, PublishResponse, publish_request::Frame};
 use prost::Message;
-use service::error::Failure;
+use service::{error::Failure, telemetry::report::Scope};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tonic::{Code, Status, Streaming};
 use tracing::Instrument;
@@ -129,7 +129,8 @@ async fn store(
         for record in &records {
             service::telemetry::add_link(&span, &record.traceparent);
         }
-        let results = batch::store(shared, producer, &records).instrument(span).await?;
+        let scope = Scope::of("p2phub.notify.v1.NotificationIngestService/Publish");
+        let results = scope.run(batch::store(shared, producer, &records).instrument(span)).await?;
         let renewed = u32::try_from(results.len()).unwrap_or_default();
         drop(taken);
         grant(credits, renewed, results, responses).await?;

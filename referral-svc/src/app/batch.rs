@@ -139,7 +139,7 @@ impl Deciding<'_> {
         let span = tracing::info_span!(parent: None, "decide", method = queued.method);
         telemetry::set_parent(&span, &queued.traceparent);
         telemetry::add_link(&span, &self.batch_traceparent);
-        let _decided = span.enter();
+        let (_decided, _reported) = (span.enter(), queued.scope.enter());
         // The state is only read, so a decision that panics leaves nothing half done.
         let decision = catch_unwind(AssertUnwindSafe(|| decide(state, &queued.command, &context, ids)));
         match decision {

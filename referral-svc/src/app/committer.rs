@@ -9,14 +9,17 @@ use std::{
 
 use futures_util::FutureExt;
 use referral_domain::command::Command;
-use service::{database, telemetry};
+use service::{
+    database,
+    telemetry::{self, report::Scope},
+};
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use super::{
     batch::{self, Answers, Failure, Rules},
-    queue::{Answer, CommandQueue, Failed, Queued, Waiting},
+    queue::{Answer, CommandQueue, Failed, Queued, Settled, Waiting},
 };
 
 /// How many commands one transaction takes at most.
@@ -81,7 +84,7 @@ impl Committer {
             for command in commands.iter().take(LINKS_MAX) {
                 telemetry::add_link(&span, &command.traceparent);
             }
-            match self.attempt(&commands).instrument(span).await {
+            match Scope::of("commit_batch").run(self.attempt(&commands).instrument(span)).await {
                 Ok(answers) => {
                     for (reply, answer) in replies.into_iter().zip(answers) {
                         // A caller who has gone asks again with the same request ID.
@@ -110,7 +113,12 @@ impl Committer {
         let mut lost: Option<Answers> = None;
         loop {
             let error = match batch::commit(&self.pool, &self.rules, commands).await {
-                Ok(answers) => return Ok(resolve(answers, lost)),
+                Ok(answers) => {
+                    if answers.iter().all(is_refusal) {
+                        telemetry::mark_refused();
+                    }
+                    return Ok(resolve(answers, lost));
+                }
                 Err(Failure::AtCommit(error, answers)) if database::is_unavailable(&error) => {
                     lost.get_or_insert(answers);
                     error
@@ -156,6 +164,13 @@ fn resolve(answers: Answers, lost: Option<Answers>) -> Answers {
     }
 }
 
+fn is_refusal(answer: &Result<Answer, Failed>) -> bool {
+    match answer {
+        Ok(answer) => !matches!(answer.settled, Settled::Done(_)),
+        Err(failed) => *failed == Failed::RequestIdReused,
+    }
+}
+
 fn is_replay(answer: &Result<Answer, Failed>) -> bool {
     answer.as_ref().is_ok_and(|answer| answer.replay)
 }
@@ -164,6 +179,7 @@ fn is_replay(answer: &Result<Answer, Failed>) -> bool {
 fn log_defect(command: &Queued, error: &diesel::result::Error) {
     let span = tracing::info_span!(parent: None, "commit", method = command.method);
     telemetry::set_parent(&span, &command.traceparent);
+    let _reported = command.scope.enter();
     span.in_scope(|| tracing::error!(method = command.method, error = %error, "a command can't be committed"));
 }
 

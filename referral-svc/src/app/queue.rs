@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use referral_domain::command::{Command, Refusal};
-use service::telemetry;
+use service::telemetry::{self, report::Scope};
 use sha2::{Digest, Sha256};
 use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
@@ -25,6 +25,8 @@ pub(crate) struct Queued {
     pub(crate) fingerprint: [u8; 32],
     pub(crate) trace_id: String,
     pub(crate) traceparent: String,
+    /// Whose call or job it is, should it come to a defect.
+    pub(crate) scope: Scope,
 }
 
 /// What equal requests have in common: method and content.
@@ -36,7 +38,8 @@ impl Queued {
     /// A command of one of the service's own jobs.
     pub(crate) fn of_job(command: Command, method: &'static str, traceparent: String) -> Self {
         let trace_id = telemetry::trace_id_of(&traceparent).unwrap_or_default();
-        Self { command, method, caller: JOB.to_owned(), request_id: None, fingerprint: [0; 32], trace_id, traceparent }
+        let (caller, scope) = (JOB.to_owned(), Scope::current());
+        Self { command, method, caller, request_id: None, fingerprint: [0; 32], trace_id, traceparent, scope }
     }
 
     /// A caller's command.
@@ -55,6 +58,7 @@ impl Queued {
             fingerprint: fingerprint(method, content),
             trace_id: call.trace_id,
             traceparent: call.traceparent,
+            scope: Scope::current(),
         }
     }
 }

@@ -140,6 +140,8 @@ fn ids_and_tags_stay_on_an_event() {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(100))]
+
     #[test]
     fn no_planted_secret_survives(secret in "[A-Za-z0-9 \"'@:,.(){}=ÄÖß]{0,12}QZQZ[A-Za-z0-9 \"'@:,.(){}=ÄÖß]{0,12}QZQZ") {
         let mut event = full_event(&secret);
