@@ -33,7 +33,7 @@ use p2phub_proto::notify::v1::{
 use service::{
     database::{self, DatabaseConfig},
     server::{GrpcServer, MAX_REQUEST_BYTES, MAX_RESPONSE_BYTES, Running},
-    telemetry::report::Scope,
+    telemetry::report::{ReportIn, Scope},
 };
 use tokio::{sync::Notify, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
@@ -95,7 +95,7 @@ pub async fn start(config: Config, shutdown: CancellationToken) -> anyhow::Resul
     let queued = Arc::new(Notify::new());
     let rules = Rules { channels: senders.channels(), policy: Arc::clone(&policy) };
     let ingest = ingest::IngestService::new(writers.clone(), rules.clone(), Arc::clone(&queued), stop.clone());
-    tokio::spawn(Scope::of("retention").run(retention::run(pool.clone(), Arc::clone(&policy), stop.clone())));
+    tokio::spawn(retention::run(pool.clone(), Arc::clone(&policy), stop.clone()).report_in(Scope::of("retention")));
     let (feed, listener) = Listener::new(database, Arc::clone(&queued));
     let api = NotificationApi {
         pool,
@@ -121,9 +121,9 @@ pub async fn start(config: Config, shutdown: CancellationToken) -> anyhow::Resul
     tracing::info!(listen = %server.local_addr, ?config, "notify-svc serves");
     let local_addr = server.local_addr;
     let tasks = [
-        tokio::spawn(Scope::of("dispatcher").run(dispatcher.run(stop.clone()))),
-        tokio::spawn(Scope::of("jobs").run(jobs.run(stop.clone()))),
-        tokio::spawn(Scope::of("listener").run(listener.run(stop.clone()))),
+        tokio::spawn(dispatcher.run(stop.clone()).report_in(Scope::of("dispatcher"))),
+        tokio::spawn(jobs.run(stop.clone()).report_in(Scope::of("jobs"))),
+        tokio::spawn(listener.run(stop.clone()).report_in(Scope::of("listener"))),
     ];
     Ok(Handle { local_addr, task: tokio::spawn(supervise(server, tasks, stop)) })
 }

@@ -20,7 +20,7 @@ use p2phub_proto::referral::v1 as pb;
 use service::{
     database::{self, DatabaseConfig, Pool},
     server::{GrpcServer, Running},
-    telemetry::report::Scope,
+    telemetry::report::{ReportIn, Scope},
 };
 use tokio::{sync::Notify, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
@@ -98,9 +98,9 @@ pub async fn start(config: Config, shutdown: CancellationToken) -> anyhow::Resul
     let drained = CancellationToken::new();
     let committing = tokio::spawn(committer.run(drained.clone()));
     let jobs = [
-        tokio::spawn(Scope::of("publisher").run(publisher.run())),
-        tokio::spawn(Scope::of("broadcaster").run(broadcaster.run())),
-        tokio::spawn(Scope::of("census").run(census)),
+        tokio::spawn(publisher.run().report_in(Scope::of("publisher"))),
+        tokio::spawn(broadcaster.run().report_in(Scope::of("broadcaster"))),
+        tokio::spawn(census.report_in(Scope::of("census"))),
     ];
     let jobs = [committing].into_iter().chain(jobs).collect();
     Ok(Handle { local_addr: server.local_addr, server, jobs, shutdown, drained })

@@ -8,7 +8,10 @@ use notify_domain::{
     kind::Kind,
     state::OutcomeClass,
 };
-use service::telemetry::{self, report::Scope};
+use service::telemetry::{
+    self,
+    report::{ReportIn, Scope},
+};
 use tokio::time::timeout;
 use tracing::{Instrument, Span};
 
@@ -32,9 +35,8 @@ pub(super) struct Attempts {
 impl Attempts {
     /// Makes one, under the trace of what caused the notification.
     pub(super) async fn make(&self, due: Due) -> Finished {
-        let span = span(&due);
-        let scope = Scope::of("deliver").with_trace_id(&due.trace_id);
-        let attempt = async {
+        let (span, scope) = (span(&due), Scope::of("deliver").with_trace_id(&due.trace_id));
+        async {
             let outcome = AssertUnwindSafe(timeout(SEND_TIMEOUT, self.send(&due))).catch_unwind().await;
             let outcome = match outcome {
                 Ok(Ok(outcome)) => outcome,
@@ -44,8 +46,10 @@ impl Attempts {
             };
             log_outcome(&outcome);
             Finished { delivery: due, outcome }
-        };
-        scope.run(attempt.instrument(span)).await
+        }
+        .instrument(span)
+        .report_in(scope)
+        .await
     }
 
     async fn send(&self, due: &Due) -> Outcome {

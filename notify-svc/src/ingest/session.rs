@@ -11,7 +11,10 @@ use std::{
 use notify_domain::event::PRODUCER_BYTES_MAX;
 use p2phub_proto::notify::v1::{EventRecord, PublishRequest, PublishResponse, publish_request::Frame};
 use prost::Message;
-use service::{error::Failure, telemetry::report::Scope};
+use service::{
+    error::Failure,
+    telemetry::report::{ReportIn, Scope},
+};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tonic::{Code, Status, Streaming};
 use tracing::Instrument;
@@ -130,7 +133,7 @@ async fn store(
             service::telemetry::add_link(&span, &record.traceparent);
         }
         let scope = Scope::of("p2phub.notify.v1.NotificationIngestService/Publish");
-        let results = scope.run(batch::store(shared, producer, &records).instrument(span)).await?;
+        let results = batch::store(shared, producer, &records).instrument(span).report_in(scope).await?;
         let renewed = u32::try_from(results.len()).unwrap_or_default();
         drop(taken);
         grant(credits, renewed, results, responses).await?;

@@ -11,7 +11,10 @@ use futures_util::FutureExt;
 use referral_domain::command::Command;
 use service::{
     database,
-    telemetry::{self, report::Scope},
+    telemetry::{
+        self,
+        report::{ReportIn, Scope},
+    },
 };
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -84,7 +87,7 @@ impl Committer {
             for command in commands.iter().take(LINKS_MAX) {
                 telemetry::add_link(&span, &command.traceparent);
             }
-            match Scope::of("commit_batch").run(self.attempt(&commands).instrument(span)).await {
+            match self.attempt(&commands).instrument(span).report_in(Scope::of("commit_batch")).await {
                 Ok(answers) => {
                     for (reply, answer) in replies.into_iter().zip(answers) {
                         // A caller who has gone asks again with the same request ID.

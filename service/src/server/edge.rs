@@ -25,7 +25,10 @@ use super::library_errors::deadline_exceeded;
 use super::record::CallRecord;
 use crate::call::CallContext;
 use crate::error::Failure;
-use crate::telemetry::{self, report::Scope};
+use crate::telemetry::{
+    self,
+    report::{ReportIn as _, Scope},
+};
 
 const METADATA_BYTES_MAX: usize = 8 * 1024;
 const DEFAULT_DEADLINE: Duration = Duration::from_secs(30);
@@ -143,7 +146,7 @@ where
         let (mut call, context) = edge.open(&rpc, name, request.headers());
         let (scope, span) = (call.scope.clone(), call.span.clone());
         request.extensions_mut().insert(context);
-        Box::pin(scope.run(
+        Box::pin(
             async move {
                 let asked = grpc_timeout(request.headers());
                 let deadline = match (asked, rpc.streams) {
@@ -167,8 +170,9 @@ where
                 let end = rpc.streams.then(|| edge.end_of_stream(deadline));
                 Ok(response.map(|inner| Body::new(EdgeBody { inner, call, end })))
             }
-            .instrument(span),
-        ))
+            .instrument(span)
+            .report_in(scope),
+        )
     }
 }
 

@@ -27,9 +27,9 @@ use format::LogFormat;
 use report::Reporter;
 use settings::Settings;
 pub(crate) use trace::parent_in;
-pub use transactions::mark_refused;
-use transactions::Transactions;
 pub use trace::{add_link, current_trace_id, current_traceparent, set_parent, trace_id_of, traceparent_of};
+use transactions::Transactions;
+pub use transactions::mark_refused;
 
 /// The variables that `init` reads, for the end of each binary's `--help`.
 pub const ENVIRONMENT_HELP: &str = "\

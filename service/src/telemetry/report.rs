@@ -153,21 +153,28 @@ impl Scope {
         self
     }
 
-    /// Until the guard is dropped, what this thread reports stands in this scope. Not across an `await`: see `run`.
+    /// Until the guard is dropped, what this thread reports stands in this scope. Not across an `await`: see `ReportIn`.
     pub fn enter(&self) -> Option<HubSwitchGuard> {
         self.0.clone().map(HubSwitchGuard::new)
     }
+}
 
-    /// Runs a future in this scope.
-    pub async fn run<F: Future>(self, future: F) -> F::Output {
-        let mut future = pin!(future);
-        std::future::poll_fn(|context| {
-            let _entered = self.enter();
-            future.as_mut().poll(context)
-        })
-        .await
+/// Futures that report in a scope.
+pub trait ReportIn: Future + Sized {
+    /// Whatever this future reports stands in `scope`.
+    fn report_in(self, scope: Scope) -> impl Future<Output = Self::Output> {
+        async move {
+            let mut future = pin!(self);
+            std::future::poll_fn(|context| {
+                let _entered = scope.enter();
+                future.as_mut().poll(context)
+            })
+            .await
+        }
     }
 }
+
+impl<F: Future> ReportIn for F {}
 
 #[cfg(test)]
 mod tests {
@@ -177,6 +184,6 @@ mod tests {
     async fn without_sentry_a_scope_is_nothing() {
         let scope = Scope::of("p2phub.test.v1.Test/Call").with_trace_id("abc");
         assert!(scope.0.is_none() && scope.enter().is_none() && Scope::current().0.is_none());
-        assert_eq!(scope.run(async { 7 }).await, 7);
+        assert_eq!(async { 7 }.report_in(scope).await, 7);
     }
 }

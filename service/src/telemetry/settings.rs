@@ -132,7 +132,9 @@ fn otlp(signal: &str, exporters: &[&str], variable: Variable<'_>) -> anyhow::Res
         .into_iter()
         .find_map(|name| variable(&name).map(|endpoint| (name, endpoint)));
     let endpoint = match endpoint {
-        Some((name, endpoint)) => Some(shown(&endpoint).with_context(|| format!("{name} is not an http or https URL"))?),
+        Some((name, endpoint)) => {
+            Some(shown(&endpoint).with_context(|| format!("{name} is not an http or https URL"))?)
+        }
         None => None,
     };
     let off = |why: &str| Ok(Switch::Off(why.to_owned()));
@@ -203,20 +205,31 @@ mod tests {
     fn each_signal_says_where_to_or_why_not() {
         let common = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://me:secret@host:4317");
         let sampled = "on: http://host:4317, sampler parentbased_always_on";
-        let cases: [(&[(&str, &str)], &str, &str); 5] = [
-            (&[common], sampled, "on: http://host:4317"),
-            (&[common, ("OTEL_METRICS_EXPORTER", "none")], sampled, "off: OTEL_METRICS_EXPORTER is none"),
-            (&[common, ("OTEL_METRICS_EXPORTER", "prometheus")], sampled, "off: OTEL_METRICS_EXPORTER is prometheus"),
+        let cases = [
+            (vec![common], sampled, "on: http://host:4317"),
+            (vec![common, ("OTEL_METRICS_EXPORTER", "none")], sampled, "off: OTEL_METRICS_EXPORTER is none"),
             (
-                &[("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", "https://m:4317")],
+                vec![common, ("OTEL_METRICS_EXPORTER", "prometheus")],
+                sampled,
+                "off: OTEL_METRICS_EXPORTER is prometheus",
+            ),
+            (
+                vec![("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", "https://m:4317")],
                 "off: OTEL_EXPORTER_OTLP_ENDPOINT is not set",
                 "on: https://m:4317",
             ),
-            (&[common, ("OTEL_SDK_DISABLED", "True")], "off: OTEL_SDK_DISABLED is true", "off: OTEL_SDK_DISABLED is true"),
+            (
+                vec![common, ("OTEL_SDK_DISABLED", "True")],
+                "off: OTEL_SDK_DISABLED is true",
+                "off: OTEL_SDK_DISABLED is true",
+            ),
         ];
         for (variables, traces, metrics) in cases {
-            let settings = read(variables).unwrap();
-            assert_eq!((settings.traces.to_string().as_str(), settings.metrics.to_string().as_str()), (traces, metrics));
+            let settings = read(&variables).unwrap();
+            assert_eq!(
+                (settings.traces.to_string().as_str(), settings.metrics.to_string().as_str()),
+                (traces, metrics)
+            );
         }
         let ratio = [common, (SAMPLER, "traceidratio"), (SAMPLER_ARG, "0.25")];
         assert_eq!(read(&ratio).unwrap().traces.to_string(), "on: http://host:4317, sampler traceidratio 0.25");
@@ -226,7 +239,10 @@ mod tests {
     fn sentry_is_described_without_its_dsn() {
         let dsn = ("SENTRY_DSN", "https://half-a-secret@host/1");
         let settings = read(&[dsn, ("SENTRY_TRACES_SAMPLE_RATE", "0.5"), ("SENTRY_RELEASE", "r1")]).unwrap();
-        assert_eq!(settings.sentry_switch().to_string(), "on: environment production, transactions of 0.5 of the traces");
+        assert_eq!(
+            settings.sentry_switch().to_string(),
+            "on: environment production, transactions of 0.5 of the traces"
+        );
         assert_eq!(settings.sentry.unwrap().release.as_deref(), Some("r1"));
     }
 

@@ -14,10 +14,9 @@ use p2phub_proto::{
 use p2phub_tests::{
     builders::{confirmation, registration, request_id},
     clients::{Clients, channel},
-    pair::Pair,
     sentry::Sentry,
 };
-use tonic::{Code, Request, Response, Status};
+use tonic::{Code, Request, Response, Status, transport::Channel};
 use uuid::Uuid;
 
 use super::{break_reads, failing_read, options};
@@ -27,7 +26,7 @@ const REQUESTS: usize = 10_000;
 const CALLERS: usize = 20;
 
 /// One wrong request of each kind, and the codes that they must get.
-async fn refused(clients: &mut Clients, pair: &Pair) -> usize {
+async fn refused(clients: &mut Clients, channel: &Channel) -> usize {
     let unknown = || Uuid::new_v4().to_string();
     let partner = |key| GetPartnerRequest { key: Some(key) };
     let payment = |request_id: String| CreatePaymentRequest {
@@ -45,7 +44,6 @@ async fn refused(clients: &mut Clients, pair: &Pair) -> usize {
         Ok(answer) => answer.into_inner().message().await.map(|_| ()),
         Err(status) => Err(status),
     };
-    let channel = channel(pair.referral_address);
     let codes = [
         (Code::InvalidArgument, code(clients.partners.get_partner(partner(Key::PartnerId("7".to_owned()))).await)),
         (Code::InvalidArgument, code(clients.partners.get_partner(invalid_caller).await)),
@@ -60,7 +58,7 @@ async fn refused(clients: &mut Clients, pair: &Pair) -> usize {
             code(clients.notifications.get_notification(GetNotificationRequest { notification_id: unknown() }).await),
         ),
         (Code::FailedPrecondition, streamed.expect_err("a refusal").code()),
-        (Code::Unimplemented, code(raw::call(&channel, "/p2phub.referral.v1.Nothing/At", Request::new(vec![])).await)),
+        (Code::Unimplemented, code(raw::call(channel, "/p2phub.referral.v1.Nothing/At", Request::new(vec![])).await)),
     ];
     for (number, (expected, code)) in codes.iter().enumerate() {
         assert_eq!(expected, code, "request {number}");
@@ -75,14 +73,13 @@ fn code<T>(answer: Result<Response<T>, Status>) -> Code {
 #[tokio::test(flavor = "multi_thread")]
 async fn ten_thousand_bad_requests_send_nothing() {
     let sentry = Sentry::start().await;
-    let pair = Arc::new(options(&sentry).start().await);
+    let mut pair = options(&sentry).start().await;
     let sent = Arc::new(AtomicUsize::new(0));
     let callers = (0..CALLERS).map(|_| {
-        let (pair, sent) = (pair.clone(), sent.clone());
-        let mut clients = pair.clients.clone();
+        let (mut clients, channel, sent) = (pair.clients.clone(), channel(pair.referral_address), sent.clone());
         tokio::spawn(async move {
             while sent.load(Ordering::Relaxed) < REQUESTS {
-                sent.fetch_add(refused(&mut clients, &pair).await, Ordering::Relaxed);
+                sent.fetch_add(refused(&mut clients, &channel).await, Ordering::Relaxed);
             }
         })
     });
@@ -92,7 +89,6 @@ async fn ten_thousand_bad_requests_send_nothing() {
     break_reads(&pair).await;
     let trace_id = failing_read(&pair).await;
     sentry.event_of(&trace_id).await;
-    let mut pair = Arc::into_inner(pair).expect("nobody else has it");
     pair.stop_referral().await;
     pair.stop_notify().await;
     let mut items = sentry.items();

@@ -36,6 +36,7 @@ async fn a_sale_is_one_trace_in_both_services() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "until statements have spans"]
 async fn statements_are_spans() {
     let sentry = Sentry::start().await;
     let pair = options(&sentry).variable("SENTRY_TRACES_SAMPLE_RATE", "1").start_alone().await;

@@ -65,10 +65,13 @@ fn statements_keep_their_shape() {
 
 #[test]
 fn fields_go_by_their_names() {
-    for key in ["name", "first_name", "email", "chat_id", "Authorization", "external-id", "page_token", "baggage.user"] {
+    for key in ["name", "first_name", "email", "chat_id", "Authorization", "external-id", "page_token", "baggage.user"]
+    {
         assert!(is_personal(key), "{key}");
     }
-    for key in ["rpc.system.name", "db.query.text", "notification_id", "partner_id", "method", "error", "reason", "context"] {
+    for key in
+        ["rpc.system.name", "db.query.text", "notification_id", "partner_id", "method", "error", "reason", "context"]
+    {
         assert!(!is_personal(key), "{key}");
     }
 }
@@ -99,9 +102,12 @@ fn full_event(secret: &str) -> Event<'static> {
         extra: fields(secret),
         ..Event::default()
     };
-    event.breadcrumbs.values.push(Breadcrumb { message: quoted.clone(), data: fields(secret), ..Breadcrumb::default() });
-    let mut frame = sentry::protocol::Frame::default();
-    frame.vars = fields(secret);
+    event.breadcrumbs.values.push(Breadcrumb {
+        message: quoted.clone(),
+        data: fields(secret),
+        ..Breadcrumb::default()
+    });
+    let frame = sentry::protocol::Frame { vars: fields(secret), ..Default::default() };
     let stacktrace = Stacktrace { frames: vec![frame], ..Stacktrace::default() };
     let exception =
         Exception { ty: "panic".to_owned(), value: quoted, stacktrace: Some(stacktrace), ..Exception::default() };
@@ -109,7 +115,8 @@ fn full_event(secret: &str) -> Event<'static> {
     event.tags.insert("email".to_owned(), secret.to_owned());
     event.tags.insert("rpc".to_owned(), format!("\"{secret}\""));
     event.contexts.insert("Rust Tracing Fields".to_owned(), Context::Other(fields(secret)));
-    let trace = TraceContext { data: fields(secret), description: Some(format!("'{secret}'")), ..TraceContext::default() };
+    let trace =
+        TraceContext { data: fields(secret), description: Some(format!("'{secret}'")), ..TraceContext::default() };
     event.contexts.insert("trace".to_owned(), trace.into());
     event
 }
