@@ -14,8 +14,7 @@ pub(super) fn text(text: &str) -> String {
     let text = VALUES.replace_all(text, "${head}[scrubbed]");
     let text = FIELDS.replace_all(&text, "${name}=[scrubbed]");
     let text = tokens(&text);
-    let text = without_quotes(&text, '"', &identifiers(&text));
-    without_quotes(&text, '\'', &[])
+    without_quotes(&text)
 }
 
 /// A statement: its identifiers are quoted too, so quotes tell nothing.
@@ -99,21 +98,32 @@ fn tokens(text: &str) -> Cow<'_, str> {
     })
 }
 
-fn identifiers(text: &str) -> Vec<Range<usize>> {
-    IDENTIFIERS.find_iter(text).map(|found| found.range()).collect()
+fn without_quotes(text: &str) -> String {
+    let identifiers: Vec<_> = IDENTIFIERS.find_iter(text).map(|found| found.range()).collect();
+    let mut ranges: Vec<Range<usize>> = match (quotation(text, '"', &identifiers), quotation(text, '\'', &identifiers))
+    {
+        // One begins within the other: nobody can tell which of them was meant.
+        (Some(one), Some(other)) if one.start < other.end && other.start < one.end => {
+            vec![one.start.min(other.start)..one.end.max(other.end)]
+        }
+        (one, other) => one.into_iter().chain(other).collect(),
+    };
+    let mut scrubbed = text.to_owned();
+    // The later one first: the places of the other stay right.
+    ranges.sort_by_key(|range| std::cmp::Reverse(range.start));
+    ranges.into_iter().for_each(|range| scrubbed.replace_range(range, SCRUBBED));
+    scrubbed
 }
 
 /// From the first quote to the last one, since what is quoted may hold quotes; a quote that stands alone goes to the end.
-fn without_quotes(text: &str, quote: char, kept: &[Range<usize>]) -> String {
+fn quotation(text: &str, quote: char, kept: &[Range<usize>]) -> Option<Range<usize>> {
     let is_letter = |c: Option<char>| c.is_some_and(char::is_alphanumeric);
     let quotes =
         || text.match_indices(quote).map(|(at, _)| at).filter(|at| !kept.iter().any(|range| range.contains(at)));
     // An apostrophe within a word is none; one after a word ends a quotation at most.
     let opens = |at: &usize| quote == '"' || !is_letter(text[..*at].chars().next_back());
     let closes = |at: &usize| quote == '"' || !is_letter(text[at + 1..].chars().next());
-    let Some(first) = quotes().find(opens) else {
-        return text.to_owned();
-    };
+    let first = quotes().find(opens)?;
     let end = quotes().filter(|at| *at > first).rfind(closes).map_or(text.len(), |last| last + 1);
-    format!("{}{SCRUBBED}{}", &text[..first], &text[end..])
+    Some(first..end)
 }
