@@ -100,18 +100,18 @@ fn tokens(text: &str) -> Cow<'_, str> {
 
 fn without_quotes(text: &str) -> String {
     let identifiers: Vec<_> = IDENTIFIERS.find_iter(text).map(|found| found.range()).collect();
-    let mut ranges: Vec<Range<usize>> = match (quotation(text, '"', &identifiers), quotation(text, '\'', &identifiers))
+    let mut ranges = [quotation(text, '"', &identifiers), quotation(text, '\'', &identifiers)];
+    if let [Some(one), Some(other)] = &ranges
+        && one.start < other.end
+        && other.start < one.end
     {
         // One begins within the other: nobody can tell which of them was meant.
-        (Some(one), Some(other)) if one.start < other.end && other.start < one.end => {
-            vec![one.start.min(other.start)..one.end.max(other.end)]
-        }
-        (one, other) => one.into_iter().chain(other).collect(),
-    };
-    let mut scrubbed = text.to_owned();
+        ranges = [Some(one.start.min(other.start)..one.end.max(other.end)), None];
+    }
     // The later one first: the places of the other stay right.
-    ranges.sort_by_key(|range| std::cmp::Reverse(range.start));
-    ranges.into_iter().for_each(|range| scrubbed.replace_range(range, SCRUBBED));
+    ranges.sort_by_key(|range| std::cmp::Reverse(range.as_ref().map(|range| range.start)));
+    let mut scrubbed = text.to_owned();
+    ranges.into_iter().flatten().for_each(|range| scrubbed.replace_range(range, SCRUBBED));
     scrubbed
 }
 
