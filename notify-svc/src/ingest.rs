@@ -11,7 +11,12 @@ use futures_util::FutureExt;
 use p2phub_proto::notify::v1::{
     PublishRequest, PublishResponse, notification_ingest_service_server::NotificationIngestService,
 };
-use service::{call::CallContext, database::Pool, error::Failure};
+use service::{
+    call::CallContext,
+    database::Pool,
+    error::Failure,
+    telemetry::report::{ReportIn, Scope},
+};
 use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
@@ -81,7 +86,7 @@ impl NotificationIngestService for IngestService {
             }
             drop((permit, open));
         };
-        tokio::spawn(session.instrument(span));
+        tokio::spawn(session.instrument(span).report_in(Scope::current()));
         Ok(Response::new(ReceiverStream::new(stream)))
     }
 }

@@ -38,6 +38,7 @@ use service::{
     http::HttpServer,
     peer::Peer,
     server::{GrpcServer, MAX_REQUEST_BYTES, MAX_RESPONSE_BYTES, Running},
+    telemetry::report::{ReportIn, Scope},
 };
 use tokio::{sync::Notify, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
@@ -105,7 +106,7 @@ pub async fn start(config: Config, shutdown: CancellationToken) -> anyhow::Resul
     let queued = Arc::new(Notify::new());
     let rules = Rules { channels: senders.channels(), policy: Arc::clone(&policy) };
     let ingest = ingest::IngestService::new(writers.clone(), rules.clone(), Arc::clone(&queued), stop.clone());
-    tokio::spawn(retention::run(pool.clone(), Arc::clone(&policy), stop.clone()));
+    tokio::spawn(retention::run(pool.clone(), Arc::clone(&policy), stop.clone()).report_in(Scope::of("retention")));
     let (feed, listener) = Listener::new(database, Arc::clone(&queued));
     let api = NotificationApi {
         pool,
@@ -134,9 +135,9 @@ pub async fn start(config: Config, shutdown: CancellationToken) -> anyhow::Resul
     tracing::info!(listen = %server.local_addr, http = %http.local_addr, ?config, "notify-svc serves");
     let (local_addr, http_addr) = (server.local_addr, http.local_addr);
     let tasks = [
-        tokio::spawn(dispatcher.run(stop.clone())),
-        tokio::spawn(jobs.run(stop.clone())),
-        tokio::spawn(listener.run(stop.clone())),
+        tokio::spawn(dispatcher.run(stop.clone()).report_in(Scope::of("dispatcher"))),
+        tokio::spawn(jobs.run(stop.clone()).report_in(Scope::of("jobs"))),
+        tokio::spawn(listener.run(stop.clone()).report_in(Scope::of("listener"))),
     ];
     Ok(Handle { local_addr, http_addr, task: tokio::spawn(supervise(server, tasks, http, stop)) })
 }

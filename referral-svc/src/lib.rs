@@ -24,6 +24,7 @@ use service::{
     http::HttpServer,
     peer::Peer,
     server::{GrpcServer, Running},
+    telemetry::report::{ReportIn, Scope},
 };
 use tokio::{sync::Notify, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
@@ -115,11 +116,11 @@ pub async fn start(config: Config, shutdown: CancellationToken) -> anyhow::Resul
     let drained = CancellationToken::new();
     let committing = tokio::spawn(committer.run(drained.clone()));
     let jobs = [
-        tokio::spawn(publisher.run()),
-        tokio::spawn(broadcaster.run()),
-        tokio::spawn(census),
-        tokio::spawn(sampler),
-        tokio::spawn(bookkeeper.run()),
+        tokio::spawn(publisher.run().report_in(Scope::of("publisher"))),
+        tokio::spawn(broadcaster.run().report_in(Scope::of("broadcaster"))),
+        tokio::spawn(census.report_in(Scope::of("census"))),
+        tokio::spawn(sampler.report_in(Scope::of("sampler"))),
+        tokio::spawn(bookkeeper.run().report_in(Scope::of("bookkeeper"))),
     ];
     let jobs = [committing].into_iter().chain(jobs).collect();
     Ok(Handle { local_addr: server.local_addr, http_addr: http.local_addr, http, server, jobs, shutdown, drained })

@@ -29,6 +29,9 @@ fn try_run(
     let telemetry = telemetry::init(service_name)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let result = runtime.block_on(async { serve(shutdown::on_signal()?).await });
+    if let Err(error) = &result {
+        telemetry::report::ended(error);
+    }
     // Whatever still blocks a thread doesn't keep the process.
     runtime.shutdown_timeout(LINGER);
     telemetry.shutdown();

@@ -26,6 +26,7 @@ mod payments;
 mod publisher;
 mod reflection;
 mod rules;
+mod sentry;
 mod start;
 mod statements;
 mod stream;

@@ -34,9 +34,10 @@ const NOTIFY: [(&str, &str); 12] = [
     ("WEBHOOK_SIGNING_SECRET", ""),
     ("SLACK_API_URL", ""),
 ];
-const BOTH: [(&str, &str); 6] = [
+const BOTH: [(&str, &str); 7] = [
     ("OTEL_", ""),
     ("SENTRY_DSN", ""),
+    ("SENTRY_RELEASE", ""),
     ("SENTRY_ENVIRONMENT", ""),
     ("SENTRY_TRACES_SAMPLE_RATE", "0.1"),
     ("RUST_LOG", ""),
@@ -44,7 +45,7 @@ const BOTH: [(&str, &str); 6] = [
 ];
 
 /// Runs a program to its end with these variables alone.
-fn run(program: &str, arguments: &[&str], variables: &[(&str, &str)]) -> Output {
+pub(crate) fn run(program: &str, arguments: &[&str], variables: &[(&str, &str)]) -> Output {
     let mut child = Command::new(PAIR_PROCESS)
         .env_clear()
         .env("PAIR_PROCESS", program)

@@ -16,6 +16,7 @@ pub mod prometheus;
 pub mod proxy;
 pub mod raw;
 pub mod refusal;
+pub mod sentry;
 pub mod sink;
 pub mod smtp;
 pub mod wait;

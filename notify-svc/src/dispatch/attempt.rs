@@ -8,6 +8,7 @@ use notify_domain::{
     kind::Kind,
     state::OutcomeClass,
 };
+use service::telemetry::report::{ReportIn, Scope};
 use tokio::time::timeout;
 use tracing::{Instrument, Span};
 
@@ -32,14 +33,18 @@ pub(super) struct Attempts {
 impl Attempts {
     /// Makes one, in its span.
     pub(super) async fn make(&self, due: Due, span: Span) -> Finished {
+        let scope = Scope::of("deliver").with_trace_id(&due.trace_id);
         let send = AssertUnwindSafe(timeout(SEND_TIMEOUT, self.send(&due))).catch_unwind();
-        let outcome = match send.instrument(span.clone()).await {
+        let outcome = match send.instrument(span.clone()).report_in(scope.clone()).await {
             Ok(Ok(outcome)) => outcome,
             Ok(Err(_)) => Outcome::new(OutcomeClass::Ambiguous, "TIMEOUT"),
             // The panic hook has logged it, in this span.
             Err(_panic) => Outcome::new(OutcomeClass::Ambiguous, CHANNEL_PANICKED),
         };
-        record::ended(&span, &outcome);
+        {
+            let _reported = scope.enter();
+            record::ended(&span, &outcome);
+        }
         Finished { delivery: due, outcome, span }
     }
 

@@ -11,7 +11,10 @@ use std::{
 use notify_domain::event::PRODUCER_BYTES_MAX;
 use p2phub_proto::notify::v1::{EventRecord, PublishRequest, PublishResponse, publish_request::Frame};
 use prost::Message;
-use service::error::Failure;
+use service::{
+    error::Failure,
+    telemetry::report::{ReportIn, Scope},
+};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tonic::{Code, Status, Streaming};
 
@@ -124,7 +127,8 @@ async fn store(
     while let Some(first) = queue.recv().await {
         let taken = take(first, &mut queue);
         let records: Vec<&EventRecord> = taken.iter().map(|waiting| &waiting.record).collect();
-        let results = batch::store(shared, producer, &records).await?;
+        let scope = Scope::of("p2phub.notify.v1.NotificationIngestService/Publish");
+        let results = batch::store(shared, producer, &records).report_in(scope).await?;
         let renewed = u32::try_from(results.len()).unwrap_or_default();
         drop(taken);
         grant(credits, renewed, results, responses).await?;

@@ -132,7 +132,7 @@ impl Deciding<'_> {
         let context = Context { now: self.now, plan: &self.rules.plan, methods: &self.rules.methods };
         let (state, ids) = (&self.state, &mut self.ids);
         // Whatever is logged here belongs to this command's trace, not to the batch's.
-        let _entered = queued.span.enter();
+        let (_entered, _reported) = (queued.span.enter(), queued.scope.enter());
         // The state is only read, so a decision that panics leaves nothing half done.
         let decision = catch_unwind(AssertUnwindSafe(|| decide(state, &queued.command, &context, ids)));
         match decision {

@@ -9,14 +9,20 @@ use std::{
 
 use futures_util::FutureExt;
 use referral_domain::command::Command;
-use service::{database, telemetry};
+use service::{
+    database,
+    telemetry::{
+        self,
+        report::{ReportIn, Scope},
+    },
+};
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, Span};
 
 use super::{
     batch::{self, Answers, Failure, Rules},
-    queue::{Answer, CommandQueue, Failed, Queued, Waiting},
+    queue::{Answer, CommandQueue, Failed, Queued, Settled, Waiting},
 };
 use crate::metrics::{self, Tally};
 
@@ -81,7 +87,7 @@ impl Committer {
         let mut work = VecDeque::from([(commands, replies)]);
         while let Some((mut commands, mut replies)) = work.pop_front() {
             let span = batch_span(&commands);
-            match self.attempt(&commands).instrument(span.clone()).await {
+            match self.attempt(&commands).instrument(span.clone()).report_in(Scope::of("commit_batch")).await {
                 Ok(answers) => {
                     metrics::count(&Tally::sum(answers.iter().flatten().map(|answer| &answer.tally)));
                     for ((command, reply), answer) in commands.iter().zip(replies).zip(answers) {
@@ -116,7 +122,12 @@ impl Committer {
         let mut lost: Option<Answers> = None;
         loop {
             let error = match batch::commit(&self.pool, &self.rules, commands).await {
-                Ok(answers) => return Ok(resolve(answers, lost)),
+                Ok(answers) => {
+                    if answers.iter().all(is_refusal) {
+                        telemetry::mark_refused();
+                    }
+                    return Ok(resolve(answers, lost));
+                }
                 Err(Failure::AtCommit(error, answers)) if database::is_unavailable(&error) => {
                     lost.get_or_insert(answers);
                     error
@@ -173,6 +184,13 @@ fn resolve(answers: Answers, lost: Option<Answers>) -> Answers {
     match lost {
         Some(lost) if answers.iter().zip(&lost).any(|(now, then)| is_replay(now) && !is_replay(then)) => lost,
         _ => answers,
+    }
+}
+
+fn is_refusal(answer: &Result<Answer, Failed>) -> bool {
+    match answer {
+        Ok(answer) => !matches!(answer.settled, Settled::Done(_)),
+        Err(failed) => *failed == Failed::RequestIdReused,
     }
 }
 

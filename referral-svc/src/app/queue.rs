@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use referral_domain::command::{Command, Refusal};
-use service::telemetry;
+use service::telemetry::{self, report::Scope};
 use sha2::{Digest, Sha256};
 use tokio::sync::{mpsc, oneshot};
 use tracing::Span;
@@ -32,6 +32,8 @@ pub(crate) struct Queued {
     pub(crate) baggage: String,
     /// The commit's span; none until the command is taken up.
     pub(super) span: Span,
+    /// Whose call or job it is, should it come to a defect.
+    pub(crate) scope: Scope,
 }
 
 /// What equal requests have in common: method and content.
@@ -52,6 +54,7 @@ impl Queued {
             traceparent,
             baggage: String::new(),
             span: Span::none(),
+            scope: Scope::current(),
         }
     }
 
@@ -73,6 +76,7 @@ impl Queued {
             traceparent: call.traceparent,
             baggage: call.baggage,
             span: Span::none(),
+            scope: Scope::current(),
         }
     }
 

@@ -44,6 +44,7 @@ impl http_body::Body for EdgeBody {
         if this.call.ended {
             return Poll::Ready(None);
         }
+        let _reported = this.call.scope.enter();
         let span = this.call.span.clone();
         let _entered = span.enter();
         if let Some(Poll::Ready(why)) = this.end.as_mut().map(|end| end.as_mut().poll(context)) {

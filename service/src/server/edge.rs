@@ -25,7 +25,10 @@ use super::record::CallRecord;
 use super::span;
 use crate::call::CallContext;
 use crate::error::Failure;
-use crate::telemetry;
+use crate::telemetry::{
+    self,
+    report::{ReportIn as _, Scope},
+};
 
 const METADATA_BYTES_MAX: usize = 8 * 1024;
 const DEFAULT_DEADLINE: Duration = Duration::from_secs(30);
@@ -51,6 +54,7 @@ impl EdgeLayer {
         let (span, traceparent) = span::open(rpc, caller, headers, &baggage);
         let trace_id = telemetry::trace_id_of(&traceparent).unwrap_or_default();
         let record = CallRecord {
+            scope: Scope::of(rpc.method),
             span,
             error_domain: self.error_domain,
             trace_id: trace_id.clone(),
@@ -124,7 +128,7 @@ where
         let caller = caller_of(&request);
         let name = caller.as_deref().unwrap_or("invalid");
         let (mut call, context) = edge.open(&rpc, name, request.headers());
-        let span = call.span.clone();
+        let (scope, span) = (call.scope.clone(), call.span.clone());
         request.extensions_mut().insert(context);
         Box::pin(
             async move {
@@ -150,7 +154,8 @@ where
                 let end = rpc.streams.then(|| edge.end_of_stream(deadline));
                 Ok(response.map(|inner| Body::new(EdgeBody { inner, call, end })))
             }
-            .instrument(span),
+            .instrument(span)
+            .report_in(scope),
         )
     }
 }

@@ -12,12 +12,13 @@ use super::contract::Rpc;
 use super::library_errors::explain;
 use super::{metrics, span};
 use crate::error::{Failure, code_name};
-use crate::telemetry::ACCESS_TARGET;
+use crate::telemetry::{ACCESS_TARGET, report::Scope};
 
 const TRACE_ID: HeaderName = HeaderName::from_static("trace-id");
 
 /// Lives until the last byte of the answer is out. Dropped before that, the call was cancelled.
 pub(super) struct CallRecord {
+    pub(super) scope: Scope,
     pub(super) span: Span,
     pub(super) error_domain: &'static str,
     pub(super) trace_id: String,

@@ -17,7 +17,7 @@ use tracing_subscriber::registry::LookupSpan;
 use fields::Fields;
 
 /// Lines outside every span stand under a trace of the process's own.
-static PROCESS: LazyLock<(TraceId, SpanId)> = LazyLock::new(|| {
+pub(super) static PROCESS: LazyLock<(TraceId, SpanId)> = LazyLock::new(|| {
     let random = || uuid::Uuid::new_v4().as_u128();
     let span_id = u64::try_from(random() >> 64).unwrap_or(1);
     (TraceId::from(random()), SpanId::from(span_id))

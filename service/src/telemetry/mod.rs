@@ -5,13 +5,16 @@ mod format;
 pub(crate) mod level;
 pub mod metrics;
 mod otlp;
+pub mod report;
 mod sampling;
+mod scrub;
 mod settings;
 mod trace;
+mod transactions;
 
 use anyhow::Context as _;
 use opentelemetry::KeyValue;
-use opentelemetry::trace::{TraceContextExt as _, TracerProvider as _};
+use opentelemetry::trace::TracerProvider as _;
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::{BatchSpanProcessor, SdkTracerProvider};
 use tracing::level_filters::LevelFilter;
@@ -26,12 +29,15 @@ pub(crate) use baggage::baggage_in;
 pub use baggage::{add_baggage, valid_baggage};
 use format::LogLayer;
 use level::LogFilter;
-use settings::{Sentry, Settings};
+use report::Reporter;
+use settings::Settings;
 pub use trace::{
     add_link, current_trace_id, current_traceparent, end, ends_now, link, mark_failed, propagate, set_parent,
     set_parent_with_baggage, trace_id_of, traceparent_of,
 };
 pub(crate) use trace::{parent_in, traceparent_in};
+use transactions::Transactions;
+pub use transactions::mark_refused;
 
 /// The variables that `init` reads, for the end of each binary's `--help`.
 pub const ENVIRONMENT_HELP: &str = "\
@@ -40,8 +46,9 @@ Logs and telemetry (nothing is sent unless set):
   LOG_FORMAT                    text or json [default: text on a terminal, otherwise json]
   OTEL_EXPORTER_OTLP_ENDPOINT   where traces go, over OTLP/gRPC; the other OTEL_* variables as in their standard
   SENTRY_DSN                    where errors go
+  SENTRY_RELEASE                the release that they are filed under [default: the service and its version]
   SENTRY_ENVIRONMENT            the environment that they are filed under [default: production]
-  SENTRY_TRACES_SAMPLE_RATE     share of calls that Sentry gets as transactions, 0 to 1 [default: 0.1]
+  SENTRY_TRACES_SAMPLE_RATE     share of traces that Sentry gets as transactions, 0 to 1 [default: 0.1]
   SLOW_STATEMENT_MS             SQL statements that take at least so many milliseconds are logged; 0: none [default: 250]";
 
 /// The version under which traces and errors are filed.
@@ -50,7 +57,7 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// Crates whose own events and spans must never reach the exporters: those run on them, and would feed themselves.
 const BELOW_EXPORTERS: [&str; 8] = ["opentelemetry", "h2", "hyper", "tonic", "tower", "reqwest", "rustls", "sentry"];
 
-/// Lines about panics: Sentry has them from its own hook, with the stack.
+/// Lines about panics: Sentry has them from the hook itself, with the stack.
 const PANIC_TARGET: &str = "panic";
 /// Lines about calls, one each: the spans say the same.
 pub(crate) const ACCESS_TARGET: &str = "access";
@@ -59,7 +66,7 @@ pub(crate) const ACCESS_TARGET: &str = "access";
 #[must_use = "dropping it ends the export of traces and errors"]
 pub struct Telemetry {
     provider: SdkTracerProvider,
-    sentry: Option<sentry::ClientInitGuard>,
+    sentry: Option<Reporter>,
     /// The exporter's own threads, so that `init` needs no runtime and a busy service doesn't hold back its traces.
     export_runtime: Option<tokio::runtime::Runtime>,
 }
@@ -75,7 +82,9 @@ impl Drop for Telemetry {
             tracing::warn!(%error, "the last traces were not sent");
         }
         metrics::shutdown();
-        drop(self.sentry.take());
+        if let Some(sentry) = self.sentry.take() {
+            sentry.shutdown();
+        }
         if let Some(runtime) = self.export_runtime.take() {
             runtime.shutdown_background();
         }
@@ -86,26 +95,31 @@ impl Drop for Telemetry {
 /// an error that names it.
 pub fn init(service_name: &'static str) -> anyhow::Result<Telemetry> {
     let settings = Settings::read(&|name| std::env::var(name).ok())?;
-    let otlp = settings.otlp;
+    let (traces_on, metrics_on) = (settings.traces.is_on(), settings.metrics.is_on());
     install_tls();
 
-    let export_runtime = otlp.any().then(export_runtime).transpose()?;
+    let sentry_switch = settings.sentry_switch();
+    let mut transactions = None;
+    let sentry = settings.sentry.map(|settings| {
+        let reporter = Reporter::start(service_name, VERSION, &settings);
+        let rate = settings.traces_sample_rate;
+        transactions = (rate > 0.0).then(|| Transactions::new(reporter.transactions.clone(), service_name, rate));
+        reporter
+    });
+    let export_runtime = (traces_on || metrics_on).then(export_runtime).transpose()?;
     let provider = {
         let _entered = export_runtime.as_ref().map(tokio::runtime::Runtime::enter);
-        metrics::install(resource(service_name), otlp.metrics)?;
-        tracer_provider(resource(service_name), otlp.traces)?
+        metrics::install(resource(service_name), metrics_on)?;
+        tracer_provider(resource(service_name), traces_on, transactions)?
     };
     opentelemetry::global::set_tracer_provider(provider.clone());
     crate::database::log_slower_than(settings.slow_statement);
-    // In this order: Sentry's own hook takes the panic with its stack first, then calls this one.
     log_panics();
-    let sentry = settings.sentry.map(|settings| start_sentry(service_name, settings));
     let sentry_layers = sentry.is_some().then(|| {
-        let spans = sentry_tracing::SpanLayer::new().with_filter(for_sentry(|level| level <= Level::INFO));
         let breadcrumbs = sentry_tracing::BreadcrumbLayer::new()
             .with_filter(for_sentry(|level| (Level::WARN..=Level::INFO).contains(&level)));
         let errors = sentry_tracing::ErrorLayer::new().with_filter(for_sentry(|level| level == Level::ERROR));
-        spans.and_then(breadcrumbs).and_then(errors)
+        breadcrumbs.and_then(errors)
     });
 
     tracing_subscriber::registry()
@@ -117,9 +131,9 @@ pub fn init(service_name: &'static str) -> anyhow::Result<Telemetry> {
     tracing::info!(
         service = service_name,
         version = VERSION,
-        otlp_traces = on_off(otlp.traces),
-        otlp_metrics = on_off(otlp.metrics),
-        sentry = on_off(sentry.is_some()),
+        traces = %settings.traces,
+        metrics = %settings.metrics,
+        sentry = %sentry_switch,
         "telemetry started"
     );
     Ok(Telemetry { provider, sentry, export_runtime })
@@ -155,9 +169,16 @@ fn export_runtime() -> anyhow::Result<tokio::runtime::Runtime> {
 }
 
 /// Without OTLP spans are made all the same, so that every call has a trace ID.
-fn tracer_provider(resource: Resource, otlp: bool) -> anyhow::Result<SdkTracerProvider> {
-    let sampling = sampling::Sampling::from_environment(otlp);
+fn tracer_provider(
+    resource: Resource,
+    otlp: bool,
+    transactions: Option<Transactions>,
+) -> anyhow::Result<SdkTracerProvider> {
+    let sampling = sampling::Sampling::from_environment(otlp || transactions.is_some());
     let mut provider = SdkTracerProvider::builder().with_resource(resource).with_sampler(sampling);
+    if let Some(transactions) = transactions {
+        provider = provider.with_span_processor(transactions);
+    }
     if otlp {
         // Its queue is bounded: what a collector that is away doesn't take is dropped.
         let batches = BatchSpanProcessor::builder(otlp::span_exporter()?).build();
@@ -207,42 +228,17 @@ fn for_sentry<S>(level: fn(Level) -> bool) -> impl Filter<S> {
     filter_fn(move |metadata| {
         let target = metadata.target();
         let below = BELOW_EXPORTERS.iter().any(|it| target.starts_with(it));
-        level(*metadata.level()) && !below && target != PANIC_TARGET
+        level(*metadata.level()) && !below && ![PANIC_TARGET, ACCESS_TARGET].contains(&target)
     })
     .with_max_level_hint(LevelFilter::INFO)
 }
 
-fn start_sentry(service_name: &'static str, settings: Sentry) -> sentry::ClientInitGuard {
-    let rate = settings.traces_sample_rate;
-    let mut options = sentry::ClientOptions::new()
-        .release(format!("{service_name}@{VERSION}"))
-        .environment(settings.environment)
-        // Health checks and reflection are no transactions of ours.
-        .traces_sampler(move |call| if call.name().starts_with("grpc.") { 0.0 } else { rate })
-        .send_default_pii(false)
-        .before_send(|mut event| {
-            event.user = None;
-            event.request = None;
-            event.tags.insert("service".into(), service_name.into());
-            if let Some(context) = trace::current() {
-                let trace_id = context.span().span_context().trace_id().to_string();
-                event.tags.insert("trace_id".into(), trace_id);
-            }
-            Some(event)
-        });
-    options.dsn = Some(settings.dsn);
-    sentry::init(options)
-}
-
-/// One ERROR line for each panic, in the span where it happened.
+/// One event and one ERROR line for each panic, in the span where it happened.
 fn log_panics() {
     std::panic::set_hook(Box::new(|panic| {
+        report::panicked(panic);
         let location = panic.location().map(ToString::to_string);
         let message = panic.payload_as_str().unwrap_or("no message");
         tracing::error!(target: PANIC_TARGET, panic = message, location, "panicked");
     }));
-}
-
-fn on_off(on: bool) -> &'static str {
-    if on { "on" } else { "off" }
 }
