@@ -159,6 +159,7 @@ fn a_malformed_value_ends_the_start_with_its_variables_name() {
         ("LOG_FORMAT", "xml"),
         ("OTEL_TRACES_SAMPLER", "sometimes"),
         ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json"),
+        ("SLOW_STATEMENT_MS", "soon"),
     ];
     let mut faults = Vec::new();
     for (program, database, table) in [
