@@ -165,6 +165,7 @@ fn a_malformed_value_ends_the_start_with_its_variables_name() {
         ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json"),
         ("OTEL_TRACES_EXPORTER", "console"),
         ("OTEL_METRICS_EXPORTER", "console"),
+        ("SLOW_STATEMENT_MS", "soon"),
     ];
     let mut faults = Vec::new();
     for (program, database, table) in [

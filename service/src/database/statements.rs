@@ -72,7 +72,7 @@ impl Statements {
     }
 
     fn begin(&mut self, query: &dyn DebugQuery) {
-        self.give_up();
+        // If one was left in the middle, nobody knows when that was.
         let begin = Instant::now();
         let traced =
             recording().and_then(|parent| Some(Traced { parent, statement: with_text(query, Statement::of)? }));
@@ -97,10 +97,10 @@ impl Statements {
         }
     }
 
-    /// Ends what was left in the middle, if it was just now: later, nobody knows when that was.
+    /// Ends what was left in the middle, if that is just now and by whoever ran it, rather than long ago.
     fn give_up(&mut self) {
         let Some(Running { begin, traced: Some(traced) }) = self.running.take() else { return };
-        if !traced.parent.span().is_recording() {
+        if recording().is_none_or(|now| now.span().span_context() != traced.parent.span().span_context()) {
             return;
         }
         let took = begin.elapsed();
@@ -150,6 +150,7 @@ impl Instrumentation for Statements {
     }
 }
 
+/// The connection is closed, as it is by a call that is given up in the middle of a statement.
 impl Drop for Statements {
     fn drop(&mut self) {
         self.give_up();

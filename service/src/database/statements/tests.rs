@@ -8,6 +8,7 @@ use opentelemetry_sdk::{
 use tracing_subscriber::layer::SubscriberExt as _;
 
 use super::*;
+use crate::telemetry;
 
 /// As diesel writes a query, with binds that nobody may look at.
 #[derive(Debug)]
@@ -52,6 +53,7 @@ impl SpanProcessor for Ended {
 
 /// Runs it where spans are recorded; which ones ended, but for those that it made with `tracing`.
 fn statements(run: impl FnOnce(Statements)) -> Vec<SpanData> {
+    telemetry::ensure();
     let ended = Ended::default();
     let provider = SdkTracerProvider::builder().with_span_processor(ended.clone()).build();
     let layer = tracing_opentelemetry::layer().with_tracer(provider.tracer("test"));
@@ -98,6 +100,13 @@ fn a_statement_is_a_span_of_the_trace_that_it_runs_in() {
     assert_eq!((&insert.status, attribute(insert, ERROR_TYPE)), (&Status::Unset, None));
     assert_eq!((&commit.status, attribute(commit, ERROR_TYPE)), (&Status::error(""), Some("unavailable".to_owned())));
     assert_eq!(attribute(commit, DB_COLLECTION_NAME), None);
+    let metrics = telemetry::metrics::prometheus_text();
+    for labels in [
+        r#"db_operation_name="INSERT",db_system_name="postgresql","#,
+        r#"db_operation_name="COMMIT",db_system_name="postgresql",error_type="unavailable","#,
+    ] {
+        assert!(metrics.contains(&format!("db_client_operation_duration_seconds_bucket{{{labels}")), "{metrics}");
+    }
 }
 
 #[test]
@@ -130,9 +139,11 @@ fn what_was_left_in_the_middle_ends_and_is_nobodys_parent() {
             parents.push(context().span_id());
             statements.begin(&Query("COMMIT"));
             statements.end(&Query("COMMIT"), None);
+            statements.begin(&INSERT);
         });
+        tracing::info_span!("long afterwards").in_scope(|| drop(statements));
     });
-    let [next] = spans.as_slice() else { panic!("nobody knows when the first one ended: {spans:?}") };
+    let [next] = spans.as_slice() else { panic!("nobody knows when the others ended: {spans:?}") };
     assert_eq!((next.name.as_ref(), next.parent_span_id), ("COMMIT", parents[1]));
 }
 
