@@ -56,9 +56,10 @@ impl World {
     async fn new() -> Self {
         let login = Some(("planted-user".to_owned(), SMTP_PASSWORD.to_owned()));
         let smtp = SmtpSink::start(smtp::Setup { login, ..Default::default() }).await;
-        let telegram = Sink::start().await;
+        let (telegram, slack) = (Sink::start().await, Sink::start().await);
+        slack.otherwise(Reply::text(200, "ok"));
         telegram.otherwise(Reply::json(200, &json!({ "ok": true, "result": { "message_id": 1 } })));
-        Self { webhook: Sink::start().await, telegram, slack: Sink::start().await, smtp }
+        Self { webhook: Sink::start().await, telegram, slack, smtp }
     }
 
     fn options(&self) -> Options {
@@ -185,7 +186,7 @@ async fn every_line_stands_under_a_trace_and_names_nobody() {
 
     // notify-svc is away for a while: what waits for it is told later, under its own trace.
     logs.push(pair.notify.as_ref().expect("it runs").log());
-    pair.kill_notify();
+    pair.stop_notify().await;
     let code = chain[4].referral_code.clone();
     let (late, _) = register(&mut pair, planted("log:late", &code, &[])).await;
     wait::until("the outage in the log", async || {
@@ -193,7 +194,8 @@ async fn every_line_stands_under_a_trace_and_names_nobody() {
     })
     .await;
     pair.start_notify().await;
-    let told = settled(&pair, &late, 5).await;
+    // Five ancestors, one of whom has PRO and so goes up a level.
+    let told = settled(&pair, &late, 6).await;
 
     let referral = pair.referral.as_ref().expect("it runs").log();
     logs.push(pair.notify.as_ref().expect("it runs").log());
