@@ -203,7 +203,8 @@ fn service_name(resource: Option<&Resource>) -> String {
     resource.and_then(|resource| attribute(&resource.attributes, "service.name")).unwrap_or_default()
 }
 
-fn attribute(attributes: &[KeyValue], key: &str) -> Option<String> {
+/// An attribute or label as text; `None` if there is none.
+pub fn attribute(attributes: &[KeyValue], key: &str) -> Option<String> {
     let found = attributes.iter().find(|attribute| attribute.key == key)?;
     match &found.value {
         Some(AnyValue { value: Some(Value::StringValue(text)) }) => Some(text.clone()),

@@ -1,10 +1,10 @@
 //! What of a call is exported, and how.
 
-use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
+use opentelemetry_proto::tonic::{metrics::v1::metric::Data, trace::v1::span::SpanKind};
 use p2phub_proto::referral::v1::{GetPartnerRequest, get_partner_request::Key};
 use p2phub_tests::{
     clients::channel,
-    otlp::{Collected, Otlp},
+    otlp::{self, Collected, Otlp},
     wait,
 };
 use tonic::{Code, Request};
@@ -89,6 +89,14 @@ async fn each_signal_can_be_switched_off() {
     assert!(status.code() == Code::NotFound && status.metadata().contains_key("trace-id"));
     pair.stop_referral().await;
     assert!(otlp.spans().is_empty(), "traces, though they are switched off");
-    assert!(otlp.metrics().iter().any(|(_, metric)| metric.name == DURATION), "metrics are not");
+    let metrics = otlp.metrics();
+    assert!(metrics.iter().any(|(_, metric)| metric.name == DURATION), "metrics are not");
+    let (_, errors) = metrics.iter().rfind(|(_, metric)| metric.name == "p2phub.rpc.errors").expect("the call's error");
+    let Some(Data::Sum(errors)) = &errors.data else { panic!("not a counter: {errors:?}") };
+    // The health checks before it, some of which failed, don't count.
+    let [point] = &errors.data_points[..] else { panic!("one error and no more: {errors:?}") };
+    let label = |key| otlp::attribute(&point.attributes, key).expect(key);
+    let labels = ["rpc.method", "rpc.response.status_code", "reason"].map(label);
+    assert_eq!(labels, [GET_PARTNER, "NOT_FOUND", "PARTNER_NOT_FOUND"]);
     pair.finish().await;
 }
