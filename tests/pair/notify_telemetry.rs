@@ -10,8 +10,10 @@ use p2phub_proto::notify::v1::{
 };
 use p2phub_tests::{
     builders::request_id,
+    instance::Instance,
     otlp::{Collected, Otlp},
     pair::{Options, Pair},
+    postgres::Role,
     prometheus::Scrape,
     sink::{Reply, Sink},
     wait,
@@ -72,10 +74,19 @@ impl Desk {
         self.pair.clients.notifications.set_preferences(request).await.expect("an answer");
     }
 
+    fn notify(&self) -> &Instance {
+        self.pair.notify.as_ref().expect("notify-svc runs")
+    }
+
     /// What is exported, as soon as it is as it should be.
     async fn scrape_when(&self, what: &str, is_so: impl Fn(&Scrape) -> bool) -> Scrape {
-        let http = self.pair.notify.as_ref().expect("notify-svc runs").http;
+        let http = self.notify().http;
         wait::until(what, async || Some(Scrape::of(http).await).filter(&is_so)).await
+    }
+
+    /// The log once it has a line that says so.
+    async fn log_with(&self, message: &str) -> String {
+        wait::until(message, async || Some(self.notify().log()).filter(|log| log.contains(message))).await
     }
 
     async fn close(self) {
@@ -158,6 +169,38 @@ async fn what_becomes_of_records_and_deliveries_is_counted_once() {
     }
     let latency = scrape.value("p2phub_delivery_latency_seconds_sum", &[("channel", "webhook")]).expect("a sum");
     assert!((60.0..120.0).contains(&latency), "from the fact on: {latency}");
+    desk.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_attempt_whose_lease_is_lost_counts_as_ambiguous_and_its_delivery_once() {
+    let sink = Sink::start().await;
+    // Two workers get their answers: the first one after it has lost its lease.
+    sink.then([Reply::status(200).after(Duration::from_secs(4))]);
+    let mut desk = Desk::open(&[("LOG_FORMAT", "json")]).await;
+    let record = over(vec![contact("webhook", &sink.url("/"))]);
+    assert_eq!(desk.publish(record.clone()).await, RecordOutcome::Stored);
+    sink.wait_for(1).await;
+    let superuser = desk.pair.notify_sql(Role::Superuser).await;
+    let lapse = "UPDATE deliveries SET lease_until = now() RETURNING notification_id::text";
+    let notification_id: String = superuser.query_one(lapse, &[]).await.expect("a lease").get(0);
+
+    let log = desk.log_with("the lease was lost before the attempt was settled").await;
+    let messages: Vec<_> = lines(&log, &notification_id).into_iter().map(|(message, ..)| message).collect();
+    let lost = ["an attempt's worker let its lease run out", "the lease was lost before the attempt was settled"];
+    assert_eq!(messages, lost);
+    let outcome = |outcome| vec![("channel", "webhook"), ("outcome", outcome)];
+    let delivered = |scrape: &Scrape| scrape.value("p2phub_deliveries_total", &outcome("delivered")) == Some(1.0);
+    let scrape = desk.scrape_when("a delivery", delivered).await;
+    for (name, labels, value) in [
+        ("p2phub_delivery_attempts_total", outcome("ambiguous"), Some(1.0)),
+        ("p2phub_delivery_attempts_total", outcome("delivered"), Some(1.0)),
+        ("p2phub_delivery_attempts_total", vec![], Some(2.0)),
+        ("p2phub_delivery_latency_seconds_count", vec![], Some(1.0)),
+    ] {
+        assert_eq!(scrape.value(name, &labels), value, "{name} {labels:?}");
+    }
+    assert_eq!(sink.received().len(), 2);
     desk.close().await;
 }
 
@@ -267,9 +310,7 @@ async fn every_line_about_a_notification_is_under_its_trace_and_names_nobody() {
     let late = desk.settle(asking(late), NotificationState::Expired).await;
 
     // Written after the commit that the API shows.
-    let log = || desk.pair.notify.as_ref().expect("notify-svc runs").log();
-    let log =
-        wait::until("the last line", async || Some(log()).filter(|log| log.contains("notification expired"))).await;
+    let log = desk.log_with("notification expired").await;
     let line = |message: &str, channel: &str, attempt: Value| (message.to_owned(), channel.to_owned(), attempt);
     let expected = [
         line("attempt failed", "webhook", json!(1)),

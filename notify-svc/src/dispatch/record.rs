@@ -100,14 +100,20 @@ fn log_step(due: &Due, step: &Step) {
         Step::PassOver(..) | Step::Suppressed(_) => {
             tracing::debug!(trace_id, notification_id = %id, channel, "the recipient doesn't want it there");
         }
-        Step::Fallback(reason, next) => {
-            let next = next.channel.as_str();
-            let what = "the channel gave up, another is tried";
-            tracing::warn!(trace_id, notification_id = %id, channel, %reason, next, "{what}");
-        }
-        Step::Dead(reason) => {
-            let what = "notification is dead: every channel gave up";
-            tracing::warn!(trace_id, notification_id = %id, channel, %reason, "{what}");
-        }
+        Step::Fallback(reason, next) => tracing::warn!(
+            trace_id,
+            notification_id = %id,
+            channel,
+            %reason,
+            next = next.channel.as_str(),
+            "the channel gave up, another is tried"
+        ),
+        Step::Dead(reason) => tracing::warn!(
+            trace_id,
+            notification_id = %id,
+            channel,
+            %reason,
+            "notification is dead: every channel gave up"
+        ),
     }
 }
