@@ -85,7 +85,7 @@ impl Settings {
             match *http {
                 Some(address) => ensure_free(address, variable)?,
                 // A default takes nothing that the other service was given.
-                None if others == default => *http = Some((Ipv4Addr::LOCALHOST, 0).into()),
+                None if others.port() == default.port() => *http = Some((Ipv4Addr::LOCALHOST, 0).into()),
                 None => {}
             }
         }

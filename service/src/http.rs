@@ -2,6 +2,8 @@
 //! there before anything else and outlives the drain, so that a probe can tell one from the other.
 
 mod routes;
+#[cfg(test)]
+mod tests;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::pin::pin;
@@ -89,7 +91,7 @@ impl Listen {
             let bound = TcpListener::bind(address).await;
             return bound.with_context(|| format!("{}: can't listen on {address}", self.variable));
         }
-        if self.default != self.grpc
+        if self.default.port() != self.grpc.port()
             && let Ok(listener) = TcpListener::bind(self.default).await
         {
             return Ok(listener);

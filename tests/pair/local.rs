@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use p2phub_tests::{builders::registration, clients::Clients, ports, wait};
+use p2phub_tests::{builders::registration, clients::Clients, ports, probe, wait};
 
 use crate::PAIR_PROCESS;
 
@@ -23,7 +23,16 @@ struct Local {
 
 fn command(data: &Path, referral: SocketAddr, notify: SocketAddr) -> Command {
     let mut command = Command::new(PAIR_PROCESS);
-    for variable in ["REFERRAL_DATABASE_URL", "NOTIFY_DATABASE_URL", "NOTIFY_URL", "PAYMENT_METHODS", "PLAN_FILE"] {
+    for variable in [
+        "REFERRAL_DATABASE_URL",
+        "NOTIFY_DATABASE_URL",
+        "REFERRAL_HTTP_LISTEN",
+        "NOTIFY_HTTP_LISTEN",
+        "NOTIFY_URL",
+        "REFERRAL_URL",
+        "PAYMENT_METHODS",
+        "PLAN_FILE",
+    ] {
         command.env_remove(variable);
     }
     command
@@ -97,6 +106,17 @@ async fn data_survives_a_clean_stop_and_kills() {
     assert!(text.contains(data.to_str().expect("a path")), "{text}");
     assert!(text.contains(&first.referral.to_string()) && text.contains(&first.notify.to_string()), "{text}");
     assert!(text.contains("grpcurl -plaintext"), "{text}");
+    for service in ["referral-svc", "notify-svc"] {
+        let line = first.lines.iter().find(|line| line.starts_with(service)).expect("a line");
+        let (_, http) = line.split_once(" http ").expect("where HTTP is");
+        let http = http.trim().parse().expect("an address");
+        // Each knows of the other without being told.
+        wait::until("both to be up", async || {
+            let ready = probe::get(http, "/readyz").await;
+            (ready.status == 200 && ready.json()["peer"]["status"] == "up").then_some(())
+        })
+        .await;
+    }
     let partner = first.clients().register("local-1", "").await;
     assert!(first.stop("-TERM").await.success());
     assert!(!socket_answers(&data), "PostgreSQL outlived a clean stop");
@@ -130,10 +150,15 @@ async fn a_taken_port_is_named_with_its_variable() {
     let directory = tempfile::tempdir().expect("a directory");
     let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = taken.local_addr().expect("an address");
-    let output = run(command(directory.path(), address, ports::free()));
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(!output.status.success());
-    assert!(errors.contains(&address.to_string()) && errors.contains("REFERRAL_LISTEN"), "{errors}");
+    let with_grpc = command(directory.path(), address, ports::free());
+    let mut with_http = command(directory.path(), ports::free(), ports::free());
+    with_http.env("NOTIFY_HTTP_LISTEN", address.to_string());
+    for (command, variable) in [(with_grpc, "REFERRAL_LISTEN"), (with_http, "NOTIFY_HTTP_LISTEN")] {
+        let output = run(command);
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success());
+        assert!(errors.contains(&address.to_string()) && errors.contains(variable), "{errors}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

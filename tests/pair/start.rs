@@ -13,6 +13,7 @@ const NO_DATABASE: &str = "postgres://nobody@127.0.0.1:1/nothing";
 
 const REFERRAL: [(&str, &str); 7] = [
     ("REFERRAL_LISTEN", "127.0.0.1:50051"),
+    ("REFERRAL_HTTP_LISTEN", "127.0.0.1:50061"),
     ("REFERRAL_DATABASE_URL", ""),
     ("REFERRAL_MIGRATION_URL", ""),
     ("NOTIFY_URL", "http://127.0.0.1:50052"),
@@ -20,8 +21,10 @@ const REFERRAL: [(&str, &str); 7] = [
     ("LEDGER_CHECK_INTERVAL_MINUTES", "60"),
     ("PAYMENT_METHODS", ""),
 ];
-const NOTIFY: [(&str, &str); 12] = [
+const NOTIFY: [(&str, &str); 14] = [
     ("NOTIFY_LISTEN", "127.0.0.1:50052"),
+    ("NOTIFY_HTTP_LISTEN", "127.0.0.1:50062"),
+    ("REFERRAL_URL", ""),
     ("NOTIFY_DATABASE_URL", ""),
     ("NOTIFY_MIGRATION_URL", ""),
     ("TELEGRAM_BOT_TOKEN", ""),
@@ -115,6 +118,7 @@ fn a_malformed_value_ends_the_start_with_its_variables_name() {
     let referral = [
         ("REFERRAL_LISTEN", "nonsense"),
         ("REFERRAL_LISTEN", "localhost"),
+        ("REFERRAL_HTTP_LISTEN", "nonsense"),
         ("REFERRAL_DATABASE_URL", "nonsense"),
         ("REFERRAL_DATABASE_URL", "postgres://someone:hidden@localhost:many/x"),
         ("REFERRAL_MIGRATION_URL", "nonsense"),
@@ -132,6 +136,9 @@ fn a_malformed_value_ends_the_start_with_its_variables_name() {
     ];
     let notify = [
         ("NOTIFY_LISTEN", "nonsense"),
+        ("NOTIFY_HTTP_LISTEN", "localhost:http"),
+        ("REFERRAL_URL", "nonsense"),
+        ("REFERRAL_URL", "https://127.0.0.1:50051"),
         ("NOTIFY_DATABASE_URL", "nonsense"),
         ("NOTIFY_MIGRATION_URL", "postgres://someone:hidden@localhost:many/x"),
         ("NOTIFY_POOL_SIZE", "many"),

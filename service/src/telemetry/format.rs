@@ -1,15 +1,18 @@
 //! How a log line looks: flat JSON for machines, `key=value` for people, the trace ID and a span ID on each.
 
 mod fields;
+#[cfg(test)]
+mod tests;
 
 use std::fmt::Write as _;
 use std::io::Write as _;
-use std::sync::LazyLock;
+use std::sync::{LazyLock, OnceLock};
 
 use opentelemetry::trace::TraceContextExt as _;
 use opentelemetry::{SpanId, TraceId};
+use tracing::dispatcher::WeakDispatch;
 use tracing::span::{Attributes, Id, Record};
-use tracing::{Event, Subscriber};
+use tracing::{Dispatch, Event, Subscriber};
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::{Context, Layer};
 use tracing_subscriber::registry::LookupSpan;
@@ -27,12 +30,14 @@ pub(super) static PROCESS: LazyLock<(TraceId, SpanId)> = LazyLock::new(|| {
 pub(super) struct LogLayer<W> {
     json: bool,
     writer: W,
+    /// Kept because the default one can't be asked for while an event is on its way.
+    dispatch: OnceLock<WeakDispatch>,
 }
 
 impl<W> LogLayer<W> {
     pub(super) fn new(json: bool, writer: W) -> Self {
         LazyLock::force(&PROCESS);
-        Self { json, writer }
+        Self { json, writer, dispatch: OnceLock::new() }
     }
 
     fn line<S>(&self, event: &Event<'_>, context: &Context<'_, S>) -> String
@@ -46,8 +51,9 @@ impl<W> LogLayer<W> {
         line.begin(metadata.level().as_str(), own.target.as_deref().unwrap_or(metadata.target()), &own.message);
         line.add(&own);
         let (mut trace_id, mut otel) = (own.trace_id, None);
+        let dispatch = self.dispatch.get().and_then(WeakDispatch::upgrade);
         for span in context.event_scope(event).into_iter().flatten() {
-            otel = otel.or_else(|| otel_ids(&span.id()));
+            otel = otel.or_else(|| otel_ids(&span.id(), dispatch.as_ref()?));
             if let Some(fields) = span.extensions().get::<Fields>() {
                 line.add(fields);
                 trace_id = trace_id.or(fields.trace_id);
@@ -64,6 +70,10 @@ where
     S: Subscriber + for<'a> LookupSpan<'a>,
     W: for<'w> MakeWriter<'w> + 'static,
 {
+    fn on_register_dispatch(&self, dispatch: &Dispatch) {
+        let _ = self.dispatch.set(dispatch.downgrade());
+    }
+
     fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
         let mut fields = Fields::default();
         attributes.record(&mut fields);
@@ -90,8 +100,8 @@ where
 }
 
 /// OpenTelemetry's own IDs, so that no author of a span can forget them.
-fn otel_ids(span: &Id) -> Option<(TraceId, SpanId)> {
-    let context = tracing::dispatcher::get_default(|dispatch| tracing_opentelemetry::get_otel_context(span, dispatch))?;
+fn otel_ids(span: &Id, dispatch: &Dispatch) -> Option<(TraceId, SpanId)> {
+    let context = tracing_opentelemetry::get_otel_context(span, dispatch)?;
     let span = context.span();
     let context = span.span_context();
     context.is_valid().then(|| (context.trace_id(), context.span_id()))
