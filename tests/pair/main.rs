@@ -21,6 +21,7 @@ mod payments;
 mod publisher;
 mod reflection;
 mod rules;
+mod rules_and_dashboards;
 mod start;
 mod stream;
 mod telegram;
