@@ -26,6 +26,7 @@ mod payments;
 mod publisher;
 mod reflection;
 mod rules;
+mod rules_and_dashboards;
 mod sentry;
 mod start;
 mod statements;
