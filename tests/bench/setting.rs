@@ -23,7 +23,8 @@ pub(crate) async fn durable() -> String {
 /// Processes of this very program.
 pub(crate) fn options() -> Options {
     let program = env::current_exe().expect("this program").into_os_string().into_string().expect("a path in UTF-8");
-    Options::default().processes(program.leak())
+    // The books are checked by themselves only where nobody measures.
+    Options::default().processes(program.leak()).variable("LEDGER_CHECK_INTERVAL_MINUTES", "0")
 }
 
 /// Ends it all at once: nobody waits for what is still in flight.

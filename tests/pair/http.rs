@@ -219,14 +219,14 @@ async fn an_explicit_port_that_is_taken_stops_the_start_and_a_default_gives_way(
     referral.migration_url = Some(pair.server.referral_url(&pair.databases, Role::Owner));
     referral.listen = pair.referral_address;
     referral.http_listen = Some(address);
-    let error = referral_svc::start(referral.clone(), stop.clone()).await.err().expect("a refusal");
+    let error = referral_svc::start(referral.clone(), stop.clone()).await.map(drop).expect_err("a refusal");
     assert!(format!("{error:#}").contains("REFERRAL_HTTP_LISTEN"), "{error:#}");
 
     let mut notify = notify_svc::Config::new(pair.server.notify_url(&pair.databases, Role::Service));
     notify.migration_url = Some(pair.server.notify_url(&pair.databases, Role::Owner));
     notify.listen = pair.notify_address;
     notify.http_listen = Some(address);
-    let error = notify_svc::start(notify.clone(), stop.clone()).await.err().expect("a refusal");
+    let error = notify_svc::start(notify.clone(), stop.clone()).await.map(drop).expect_err("a refusal");
     assert!(format!("{error:#}").contains("NOTIFY_HTTP_LISTEN"), "{error:#}");
 
     // Somebody has the defaults: this test, unless another process was first.

@@ -11,7 +11,7 @@ use crate::PAIR_PROCESS;
 /// A database that is not there: what is wrong otherwise must be found before it is looked for.
 const NO_DATABASE: &str = "postgres://nobody@127.0.0.1:1/nothing";
 
-const REFERRAL: [(&str, &str); 7] = [
+const REFERRAL: [(&str, &str); 8] = [
     ("REFERRAL_LISTEN", "127.0.0.1:50051"),
     ("REFERRAL_HTTP_LISTEN", "127.0.0.1:50061"),
     ("REFERRAL_DATABASE_URL", ""),

@@ -43,7 +43,9 @@ impl Bookkeeper {
                         AGAIN_AFTER.min(every)
                     }
                     Ok(Err(error)) => {
-                        tracing::warn!(error = %error, "the books could not be checked");
+                        if !self.pool.note(&error) {
+                            tracing::warn!(error = %error, "the books could not be checked");
+                        }
                         AGAIN_AFTER.min(every)
                     }
                     // The panic hook has logged it.
