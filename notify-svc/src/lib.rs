@@ -132,7 +132,7 @@ pub async fn start(config: Config, shutdown: CancellationToken) -> anyhow::Resul
         owner: format!("{}-{}", std::process::id(), uuid::Uuid::new_v4().simple()),
         workers: config.workers.into(),
     };
-    tracing::info!(listen = %server.local_addr, http = %http.local_addr, ?config, "notify-svc serves");
+    tracing::info!(listen = %server.local_addr, ?config, "notify-svc serves");
     let (local_addr, http_addr) = (server.local_addr, http.local_addr);
     let tasks = [
         tokio::spawn(dispatcher.run(stop.clone()).report_in(Scope::of("dispatcher"))),

@@ -63,6 +63,7 @@ impl HttpServer {
     pub async fn start(listen: Listen, health: Health, peer: Peer) -> anyhow::Result<Self> {
         let listener = listen.bind().await?;
         let local_addr = listener.local_addr()?;
+        tracing::info!(%local_addr, "operators are answered over HTTP");
         let peer = Arc::new(peer);
         let router = routes::router(health, Arc::clone(&peer));
         let stop = CancellationToken::new();

@@ -226,7 +226,7 @@ async fn an_explicit_port_that_is_taken_stops_the_start_and_a_default_gives_way(
     notify.migration_url = Some(pair.server.notify_url(&pair.databases, Role::Owner));
     notify.listen = pair.notify_address;
     notify.http_listen = Some(address);
-    let error = notify_svc::start(notify.clone(), stop.clone()).await.map(drop).expect_err("a refusal");
+    let error = notify_svc::start(notify.clone(), stop.clone()).await.expect_err("a refusal");
     assert!(format!("{error:#}").contains("NOTIFY_HTTP_LISTEN"), "{error:#}");
 
     // Somebody has the defaults: this test, unless another process was first.

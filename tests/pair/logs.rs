@@ -234,7 +234,7 @@ async fn every_line_stands_under_a_trace_and_names_nobody() {
         line["trace_id"].clone()
     };
     let process = own(&referral, "telemetry started");
-    assert_eq!(own(&referral, "the database answers: serving"), process);
+    assert_eq!(own(&referral, "operators are answered over HTTP"), process);
     assert_ne!(own(&notify, "telemetry started"), process);
     pair.finish().await;
 }

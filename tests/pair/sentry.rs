@@ -153,6 +153,11 @@ async fn a_database_that_is_away_is_one_event_however_many_meet_it() {
         })
         .await;
         wait::until("an event", async || (sentry.events().len() >= outages).then_some(())).await;
+        wait::until("the outage to be over", async || {
+            let log = pair.referral.as_ref().expect("it runs").log();
+            (log.matches("the database answers again").count() >= outages).then_some(())
+        })
+        .await;
     }
     pair.stop_referral().await;
     assert_eq!(sentry.events().len(), 2, "{:#?}", sentry.events());

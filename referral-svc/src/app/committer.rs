@@ -135,7 +135,7 @@ impl Committer {
                 Err(Failure::AtCommit(error, _) | Failure::Before(error)) => error,
             };
             // Under a trace that a caller is told, if it is the first of an outage.
-            if commands[0].span.in_scope(|| self.pool.note(&error)) {
+            if commands[0].within(|| self.pool.note(&error)) {
                 if lost.is_none() {
                     return Err(Some(Failed::Unavailable));
                 }
@@ -158,7 +158,7 @@ impl Committer {
                 // Two writers that met in a unique key see each other on the second try.
                 [_] if is_unique_violation(&error) && conflicts == 1 => continue,
                 // Under the trace that the caller is told.
-                [command] => command.span.in_scope(|| tracing::error!(error = %error, "a command can't be committed")),
+                [command] => command.within(|| tracing::error!(error = %error, "a command can't be committed")),
                 _ => tracing::warn!(error = %error, commands = commands.len(), "a batch is split"),
             }
             return Err(None);

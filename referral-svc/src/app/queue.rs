@@ -88,6 +88,12 @@ impl Queued {
         self.span = span;
     }
 
+    /// Does something in the command's own trace and scope, rather than in the batch's.
+    pub(super) fn within<T>(&self, work: impl FnOnce() -> T) -> T {
+        let (_entered, _reported) = (self.span.enter(), self.scope.enter());
+        work()
+    }
+
     /// Ends the commit's span: what became of it is known.
     pub(super) fn settle(&self, outcome: &Result<Answer, Failed>) {
         if let Err(failed) = outcome {
