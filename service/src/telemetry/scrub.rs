@@ -7,7 +7,8 @@ mod text;
 use std::collections::BTreeMap;
 
 use sentry::protocol::{Context, Event, LogEntry, Stacktrace, Transaction, Value};
-use text::{statement, text};
+use text::statement;
+pub(super) use text::text;
 
 const SCRUBBED: &str = "[scrubbed]";
 

@@ -5,6 +5,8 @@ use std::fmt;
 use opentelemetry::TraceId;
 use tracing::field::{Field, Visit};
 
+use crate::telemetry::scrub;
+
 /// Such fields go into no line: they are attributes for exporters, or the `log` crate's doubles of what a line has.
 const FOR_EXPORTERS: [&str; 16] = [
     "otel.",
@@ -46,6 +48,8 @@ impl Fields {
             "message" => text.clone_into(&mut self.message),
             "trace_id" => self.trace_id = TraceId::from_hex(text).ok().filter(|id| *id != TraceId::INVALID),
             "log.target" => self.target = Some(text.to_owned()),
+            // Words of others, who may quote anything.
+            "error" | "panic" | "detail" => self.add(field, quoted(&scrub::text(text))),
             _ => self.add(field, quoted(text)),
         }
     }

@@ -100,6 +100,16 @@ fn outside_every_span_a_line_stands_under_the_processs_own_trace() {
 }
 
 #[test]
+fn words_of_others_lose_what_they_quote() {
+    let lines = lines(|| {
+        tracing::error!(error = "relation \"requests\": no room for ada@example.org", "failed");
+        tracing::error!(panic = "index out of range for \"Ada\"", "panicked");
+    });
+    assert_eq!(lines[0]["error"], "relation \"requests\": no room for [scrubbed]");
+    assert_eq!(lines[1]["panic"], "index out of range for [scrubbed]");
+}
+
+#[test]
 fn people_read_plain_text_without_quotes() {
     let text = written(false, || {
         let _span = tracing::info_span!("span", caller = "local").entered();

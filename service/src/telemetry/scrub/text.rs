@@ -10,7 +10,7 @@ use super::SCRUBBED;
 
 /// A text for people: whatever looks personal or secret goes, and so does everything in quotes that is not the name of
 /// something in the database.
-pub(super) fn text(text: &str) -> String {
+pub(in crate::telemetry) fn text(text: &str) -> String {
     let text = VALUES.replace_all(text, "${head}[scrubbed]");
     let text = FIELDS.replace_all(&text, "${name}=[scrubbed]");
     let text = tokens(&text);
