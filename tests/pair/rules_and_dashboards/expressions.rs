@@ -14,7 +14,7 @@ pub(super) struct Named {
     pub(super) recorded: BTreeSet<String>,
     /// In matchers and groupings.
     pub(super) labels: BTreeSet<String>,
-    /// Metric, label, and the value that the label must be equal to.
+    /// Metric, label, and a value that the label must be equal to, or that is one of those that it may have.
     pub(super) equal: BTreeSet<(String, String, String)>,
 }
 
@@ -75,11 +75,14 @@ pub(super) fn named(expression: &str) -> Named {
                 let (labels, after) = rest[1..].split_once(')').expect("a closing parenthesis");
                 named.labels.extend(labels.split(',').map(|label| label.trim().to_owned()));
                 rest = after;
-            } else if word.contains(':') {
-                named.recorded.insert(word.to_owned());
-            } else if is_metric(word) {
-                metric = word.to_owned();
-                named.metrics.insert(metric.clone());
+            } else {
+                // Matchers belong to the word just before them.
+                word.clone_into(&mut metric);
+                if word.contains(':') {
+                    named.recorded.insert(word.to_owned());
+                } else if is_metric(word) {
+                    named.metrics.insert(word.to_owned());
+                }
             }
         } else {
             rest = &rest[first.len_utf8()..];
@@ -101,11 +104,19 @@ fn read_matchers(named: &mut Named, metric: &str, matchers: &str) {
         let (operator, quoted) = after.split_once('"').expect("a value");
         let (value, after) = quoted.split_once('"').expect("a closing quote");
         named.labels.insert(label.to_owned());
-        if operator.trim() == "=" {
-            named.equal.insert((metric.to_owned(), label.to_owned(), value.to_owned()));
-        }
+        let values: Vec<_> = match operator.trim() {
+            "=" => vec![value],
+            "=~" if is_plain(value) => value.split('|').collect(),
+            _ => Vec::new(),
+        };
+        named.equal.extend(values.into_iter().map(|value| [metric, label, value].map(str::to_owned).into()));
         rest = after.trim_start_matches([',', ' ']);
     }
+}
+
+/// Alternatives only, nothing else of a regular expression.
+fn is_plain(value: &str) -> bool {
+    value.chars().all(|letter| letter.is_ascii_alphanumeric() || "_-|".contains(letter))
 }
 
 fn word(text: &str) -> (&str, &str) {
@@ -131,5 +142,17 @@ mod tests {
         assert_eq!(read.labels, set(&["job", "rpc_method", "code"]));
         let equal = ["rpc_calls_total", "code", "OK"].map(str::to_owned);
         assert_eq!(read.equal, BTreeSet::from([equal.into()]));
+    }
+
+    #[test]
+    fn each_plain_alternative_is_a_value() {
+        let read = named(r#"p2phub_x_total{state=~"a|b_c", kind!~"d|e", error=~".+"} unless up{job=~"f|g"}"#);
+        let of = |metric: &str| {
+            let values = read.equal.iter().filter(|(of, ..)| of == metric);
+            values.map(|(_, label, value)| format!("{label}={value}")).collect::<Vec<_>>()
+        };
+        assert_eq!(of("p2phub_x_total"), ["state=a", "state=b_c"]);
+        assert_eq!(of("up"), ["job=f", "job=g"]);
+        assert_eq!(read.metrics, set(&["p2phub_x_total"]));
     }
 }
