@@ -19,7 +19,7 @@ use tonic::{Code, Request, Status, metadata::MetadataMap};
 use crate::{PAIR_PROCESS, start};
 
 /// What a call may hold that Sentry must never see.
-const PLANTED: [&str; 8] = [
+pub(crate) const PLANTED: [&str; 8] = [
     "Zaphod",
     "Quibblefix",
     "Q\"uoted",
@@ -31,7 +31,7 @@ const PLANTED: [&str; 8] = [
 ];
 
 /// A database error that quotes the row, as PostgreSQL's own do.
-const QUOTING_TRIGGER: &str = r#"
+pub(crate) const QUOTING_TRIGGER: &str = r#"
     CREATE FUNCTION quote_all() RETURNS trigger LANGUAGE plpgsql AS $$
     BEGIN
         RAISE EXCEPTION 'no room for "%" ''%'', %: % bot7712345678:AAHdqTcvCH1vGWJxfSeofSAs0K5PALDsaw, call 555-010-9999',
@@ -47,7 +47,7 @@ fn trace_id_in(metadata: &MetadataMap) -> String {
     metadata.get("trace-id").expect("a trace ID").to_str().expect("text").to_owned()
 }
 
-fn personal() -> RegisterPartnerRequest {
+pub(crate) fn personal() -> RegisterPartnerRequest {
     let contact = |channel: &str, address: &str| Contact { channel: channel.to_owned(), address: address.to_owned() };
     RegisterPartnerRequest {
         username: "quibble_handle".to_owned(),

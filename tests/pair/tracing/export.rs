@@ -5,13 +5,14 @@ use p2phub_proto::referral::v1::{GetPartnerRequest, get_partner_request::Key};
 use p2phub_tests::{
     clients::channel,
     otlp::{self, Collected, Otlp},
+    postgres::Role,
     wait,
 };
 use tonic::{Code, Request};
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
 use super::{callers_trace, exporting, named, only, with};
-use crate::wrong_input::raw;
+use crate::{sentry, wrong_input::raw};
 
 const GET_PARTNER: &str = "p2phub.referral.v1.PartnerService/GetPartner";
 const DURATION: &str = "rpc.server.call.duration";
@@ -98,5 +99,29 @@ async fn each_signal_can_be_switched_off() {
     let label = |key| otlp::attribute(&point.attributes, key).expect(key);
     let labels = ["rpc.method", "rpc.response.status_code", "reason"].map(label);
     assert_eq!(labels, [GET_PARTNER, "NOT_FOUND", "PARTNER_NOT_FOUND"]);
+    pair.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failed_call_is_an_error_in_its_trace_and_quotes_nobody() {
+    let otlp = Otlp::start().await;
+    let mut pair = exporting(&otlp).start_alone().await;
+    pair.referral_sql(Role::Owner).await.batch_execute(sentry::QUOTING_TRIGGER).await.expect("a trigger");
+    let (trace_id, traceparent) = callers_trace("01");
+    let call = with(sentry::personal(), &[("traceparent", &traceparent)]);
+    let status = pair.clients.clone().partners.register_partner(call).await.expect_err("a failure");
+    assert_eq!(status.code(), Code::Internal);
+    // A clean end sends what is left.
+    pair.stop_referral().await;
+    let trace = otlp.trace(&trace_id);
+    for name in ["p2phub.referral.v1.PartnerService/RegisterPartner", "commit"] {
+        assert!(only(&trace, name).is_error(), "{name}: {trace:?}");
+    }
+    let [event] = &only(&trace, "commit").span.events[..] else { panic!("one error: {trace:?}") };
+    assert_eq!(otlp::attribute(&event.attributes, "target").as_deref(), Some("referral_svc::app::committer"));
+    let spans = format!("{:?}", otlp.spans());
+    for planted in sentry::PLANTED.into_iter().chain(["no room for"]) {
+        assert!(!spans.contains(planted), "{planted} in {spans}");
+    }
     pair.finish().await;
 }
