@@ -34,7 +34,7 @@ use level::LogFilter;
 use report::Reporter;
 use settings::Settings;
 pub use trace::{
-    add_link, current_trace_id, current_traceparent, end, ends_now, link, mark_failed, propagate, set_parent,
+    add_link, current_trace_id, current_traceparent, end, link, mark_failed, propagate, set_parent,
     set_parent_with_baggage, trace_id_of, traceparent_of,
 };
 pub(crate) use trace::{parent_in, traceparent_in};
