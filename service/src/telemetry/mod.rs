@@ -46,7 +46,14 @@ pub const ENVIRONMENT_HELP: &str = "\
 Logs and telemetry (nothing is sent unless set):
   RUST_LOG                      what is logged, as tracing directives [default: info]
   LOG_FORMAT                    text or json [default: text on a terminal, otherwise json]
-  OTEL_EXPORTER_OTLP_ENDPOINT   where traces go, over OTLP/gRPC; the other OTEL_* variables as in their standard
+  OTEL_EXPORTER_OTLP_ENDPOINT   where traces and metrics go, over OTLP/gRPC; the other OTEL_* variables as in their standard
+  OTEL_EXPORTER_OTLP_HEADERS    what goes along, as name=value,...: an API key, for example
+  OTEL_EXPORTER_OTLP_CERTIFICATE
+                                for https: a PEM file of the authority to trust [default: the system's]
+  OTEL_TRACES_EXPORTER          otlp, or none: no traces are sent [default: otlp]
+  OTEL_METRICS_EXPORTER         otlp, or none: no metrics are sent, Prometheus may fetch them [default: otlp]
+  OTEL_TRACES_SAMPLER           which traces are kept [default: parentbased_always_on]
+  OTEL_TRACES_SAMPLER_ARG       the share for parentbased_traceidratio, 0 to 1 [default: 1]
   SENTRY_DSN                    where errors go
   SENTRY_RELEASE                the release that they are filed under [default: the service and its version]
   SENTRY_ENVIRONMENT            the environment that they are filed under [default: production]
