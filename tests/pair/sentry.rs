@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use p2phub_proto::referral::v1::{Contact, GetPartnerRequest, RegisterPartnerRequest, get_partner_request::Key};
 use p2phub_tests::{
     builders::registration,
+    hold::Hold,
     pair::{Options, Pair},
     postgres::Role,
     process::CLOCK_BROKEN,
@@ -19,7 +20,7 @@ use tonic::{Code, Request, Status, metadata::MetadataMap};
 use crate::{PAIR_PROCESS, start};
 
 /// What a call may hold that Sentry must never see.
-const PLANTED: [&str; 8] = [
+pub(crate) const PLANTED: [&str; 8] = [
     "Zaphod",
     "Quibblefix",
     "Q\"uoted",
@@ -31,7 +32,7 @@ const PLANTED: [&str; 8] = [
 ];
 
 /// A database error that quotes the row, as PostgreSQL's own do.
-const QUOTING_TRIGGER: &str = r#"
+pub(crate) const QUOTING_TRIGGER: &str = r#"
     CREATE FUNCTION quote_all() RETURNS trigger LANGUAGE plpgsql AS $$
     BEGIN
         RAISE EXCEPTION 'no room for "%" ''%'', %: % bot7712345678:AAHdqTcvCH1vGWJxfSeofSAs0K5PALDsaw, call 555-010-9999',
@@ -47,7 +48,7 @@ fn trace_id_in(metadata: &MetadataMap) -> String {
     metadata.get("trace-id").expect("a trace ID").to_str().expect("text").to_owned()
 }
 
-fn personal() -> RegisterPartnerRequest {
+pub(crate) fn personal() -> RegisterPartnerRequest {
     let contact = |channel: &str, address: &str| Contact { channel: channel.to_owned(), address: address.to_owned() };
     RegisterPartnerRequest {
         username: "quibble_handle".to_owned(),
@@ -197,6 +198,29 @@ async fn breadcrumbs_are_of_the_call_alone() {
         let crumbs = event.content["breadcrumbs"]["values"].as_array().cloned().unwrap_or_default();
         assert!(crumbs.is_empty(), "nothing was logged in this call before: {crumbs:#?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_statement_is_a_breadcrumb_without_its_values() {
+    let sentry = Sentry::start().await;
+    let mut pair = options(&sentry).variable("SLOW_STATEMENT_MS", "1").start_alone().await;
+    // It waits for the table, and then finds it under another name.
+    let (holder, watcher) = (pair.referral_sql(Role::Owner).await, pair.referral_sql(Role::Superuser).await);
+    let hold = Hold::take(holder, watcher, "LOCK TABLE partners; ALTER TABLE partners RENAME TO away").await;
+    let (trace_id, ()) = tokio::join!(failing_read(&pair), async {
+        hold.blocks_someone().await;
+        // How long it waits is the point here.
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        hold.keep().await;
+    });
+    sentry.event_of(&trace_id).await;
+    pair.stop_referral().await;
+    let event = the_event(&sentry, &trace_id).await;
+    let crumbs = event.content["breadcrumbs"]["values"].as_array().expect("breadcrumbs");
+    let slow = crumbs.iter().filter(|crumb| crumb["category"] == "slow_statement");
+    let statements: Vec<_> = slow.filter_map(|crumb| crumb["data"]["statement"].as_str()).collect();
+    let is_whole = |text: &&str| text.starts_with("SELECT") && text.contains(r#""partners"."external_id" = $1"#);
+    assert!(statements.iter().any(is_whole), "{crumbs:#?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

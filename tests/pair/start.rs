@@ -37,8 +37,14 @@ const NOTIFY: [(&str, &str); 14] = [
     ("WEBHOOK_SIGNING_SECRET", ""),
     ("SLACK_API_URL", ""),
 ];
-const BOTH: [(&str, &str); 7] = [
-    ("OTEL_", ""),
+const BOTH: [(&str, &str); 13] = [
+    ("OTEL_EXPORTER_OTLP_ENDPOINT", ""),
+    ("OTEL_EXPORTER_OTLP_HEADERS", ""),
+    ("OTEL_EXPORTER_OTLP_CERTIFICATE", "the system's"),
+    ("OTEL_TRACES_EXPORTER", "otlp"),
+    ("OTEL_METRICS_EXPORTER", "otlp"),
+    ("OTEL_TRACES_SAMPLER ", "parentbased_always_on"),
+    ("OTEL_TRACES_SAMPLER_ARG", "1"),
     ("SENTRY_DSN", ""),
     ("SENTRY_RELEASE", ""),
     ("SENTRY_ENVIRONMENT", ""),

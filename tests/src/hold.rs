@@ -40,4 +40,9 @@ impl Hold {
     pub async fn release(self) {
         self.holder.batch_execute("ROLLBACK").await.expect("a rollback");
     }
+
+    /// Lets go of the locks; what was done under them stands.
+    pub async fn keep(self) {
+        self.holder.batch_execute("COMMIT").await.expect("a commit");
+    }
 }

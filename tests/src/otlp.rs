@@ -3,7 +3,10 @@
 use std::{
     net::SocketAddr,
     path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
 };
 
 use opentelemetry_proto::tonic::{
@@ -101,12 +104,19 @@ struct Authority {
 struct Received {
     spans: Arc<Mutex<Vec<Collected>>>,
     metrics: Arc<Mutex<Vec<(String, Metric)>>>,
+    refusing: Arc<AtomicBool>,
+    refused: Arc<AtomicUsize>,
 }
 
 impl Otlp {
     /// Without TLS.
     pub async fn start() -> Self {
-        Self::serve(Server::builder(), None).await
+        Self::start_at(([127, 0, 0, 1], 0).into()).await
+    }
+
+    /// Without TLS, where something may have been told before that it is.
+    pub async fn start_at(address: SocketAddr) -> Self {
+        Self::serve(address, Server::builder(), None).await
     }
 
     /// With TLS, under a certificate for `localhost` that nobody knows who isn't told.
@@ -117,11 +127,11 @@ impl Otlp {
         std::fs::write(directory.path().join("ca.pem"), cert.pem()).expect("a file");
         let identity = Identity::from_pem(cert.pem(), signing_key.serialize_pem());
         let server = Server::builder().tls_config(ServerTlsConfig::new().identity(identity)).expect("TLS");
-        Self::serve(server, Some(Authority { directory })).await
+        Self::serve(([127, 0, 0, 1], 0).into(), server, Some(Authority { directory })).await
     }
 
-    async fn serve(mut server: Server, authority: Option<Authority>) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    async fn serve(address: SocketAddr, mut server: Server, authority: Option<Authority>) -> Self {
+        let listener = TcpListener::bind(address).await.expect("a port");
         let address = listener.local_addr().expect("an address");
         let received = Received::default();
         let shutdown = CancellationToken::new();
@@ -139,6 +149,16 @@ impl Otlp {
             Some(_) => format!("https://localhost:{}", self.address.port()),
             None => format!("http://{}", self.address),
         }
+    }
+
+    /// From now on it refuses spans, or takes them again.
+    pub fn refuse_spans(&self, refusing: bool) {
+        self.received.refusing.store(refusing, Ordering::SeqCst);
+    }
+
+    /// How many batches of spans it has refused.
+    pub fn refused(&self) -> usize {
+        self.received.refused.load(Ordering::SeqCst)
     }
 
     /// For OTEL_EXPORTER_OTLP_CERTIFICATE.
@@ -173,6 +193,11 @@ impl TraceService for Received {
         &self,
         request: Request<ExportTraceServiceRequest>,
     ) -> Result<Response<ExportTraceServiceResponse>, Status> {
+        if self.refusing.load(Ordering::SeqCst) {
+            self.refused.fetch_add(1, Ordering::SeqCst);
+            // Nothing that is worth another try.
+            return Err(Status::permission_denied("no"));
+        }
         let mut spans = self.spans.lock().unwrap_or_else(PoisonError::into_inner);
         for of_resource in request.into_inner().resource_spans {
             let service = service_name(of_resource.resource.as_ref());

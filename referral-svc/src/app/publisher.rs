@@ -223,7 +223,7 @@ impl Stream<'_> {
             let span = self.in_flight.get(&event_id).context("a result for an event that was not sent")?.clone();
             match result.outcome() {
                 outcome @ (RecordOutcome::Stored | RecordOutcome::Duplicate) => {
-                    telemetry::ends_now(&span);
+                    telemetry::end(&span);
                     settled.push((event_id, outcome));
                 }
                 RecordOutcome::Rejected => self.set_aside(event_id, &result).instrument(span).await?,

@@ -94,12 +94,12 @@ impl Queued {
         work()
     }
 
-    /// Ends the commit's span: what became of it is known.
+    /// Ends the commit's span, before the call's own can end: what became of it is known.
     pub(super) fn settle(&self, outcome: &Result<Answer, Failed>) {
         if let Err(failed) = outcome {
             failed.mark(&self.span);
         }
-        telemetry::ends_now(&self.span);
+        telemetry::end(&self.span);
     }
 }
 

@@ -27,6 +27,8 @@ pub(super) static PROCESS: LazyLock<(TraceId, SpanId)> = LazyLock::new(|| {
 });
 
 /// Writes a line for each event: its own fields, then those of the spans around it, of which inner ones win.
+///
+/// A line that names its trace itself, and is in no span, has none of that trace to point at: its span ID is all zeros.
 pub(super) struct LogLayer<W> {
     json: bool,
     writer: W,
@@ -59,8 +61,11 @@ impl<W> LogLayer<W> {
                 trace_id = trace_id.or(fields.trace_id);
             }
         }
-        let (its_trace_id, span_id) = otel.unwrap_or(*PROCESS);
-        line.end(trace_id.unwrap_or(its_trace_id), span_id);
+        match (trace_id, otel) {
+            (Some(trace_id), Some((_, span_id))) | (None, Some((trace_id, span_id))) => line.end(trace_id, span_id),
+            (Some(trace_id), None) => line.end(trace_id, SpanId::INVALID),
+            (None, None) => line.end(PROCESS.0, PROCESS.1),
+        }
         line.text
     }
 }

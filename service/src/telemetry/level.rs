@@ -10,10 +10,10 @@ use tracing::{Metadata, Subscriber};
 use tracing_subscriber::layer::{Context, Filter};
 use tracing_subscriber::{EnvFilter, reload};
 
-/// Libraries that say more at INFO than an operator wants; RUST_LOG can name them to hear them. That the level changes is
-/// said at every level.
+/// Libraries that say more at INFO than an operator wants; RUST_LOG can name them to hear them. OpenTelemetry's own says every
+/// single time that its collector is away, which the exporters here tell once. That the level changes is said at every level.
 const UNLESS_NAMED: &str = "log_level=info,\
-    h2=warn,hyper=warn,tower=warn,tonic=warn,tokio_postgres=warn,opentelemetry=warn,reqwest=warn,rustls=warn";
+    h2=warn,hyper=warn,tower=warn,tonic=warn,tokio_postgres=warn,opentelemetry=off,reqwest=warn,rustls=warn";
 const TARGET: &str = "log_level";
 
 static LEVEL: OnceLock<Level> = OnceLock::new();

@@ -1,6 +1,7 @@
 //! Traces, logs and error reports of the process: installed once by `main`, used everywhere through `tracing`.
 
 mod baggage;
+mod failures;
 mod format;
 pub(crate) mod level;
 pub mod metrics;
@@ -18,21 +19,22 @@ use opentelemetry::trace::TracerProvider as _;
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::{BatchSpanProcessor, SdkTracerProvider};
 use tracing::level_filters::LevelFilter;
-use tracing::{Level, Subscriber};
+use tracing::{Level, Metadata, Subscriber};
 use tracing_opentelemetry::OpenTelemetryLayer;
-use tracing_subscriber::filter::{Targets, filter_fn};
+use tracing_subscriber::filter::{FilterExt as _, Targets, filter_fn};
 use tracing_subscriber::layer::{Filter, Layer, SubscriberExt as _};
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
 pub(crate) use baggage::baggage_in;
 pub use baggage::{add_baggage, valid_baggage};
+use failures::FailureLayer;
 use format::LogLayer;
 use level::LogFilter;
 use report::Reporter;
 use settings::Settings;
 pub use trace::{
-    add_link, current_trace_id, current_traceparent, end, ends_now, link, mark_failed, propagate, set_parent,
+    add_link, current_trace_id, current_traceparent, end, link, mark_failed, propagate, set_parent,
     set_parent_with_baggage, trace_id_of, traceparent_of,
 };
 pub(crate) use trace::{parent_in, traceparent_in};
@@ -44,7 +46,14 @@ pub const ENVIRONMENT_HELP: &str = "\
 Logs and telemetry (nothing is sent unless set):
   RUST_LOG                      what is logged, as tracing directives [default: info]
   LOG_FORMAT                    text or json [default: text on a terminal, otherwise json]
-  OTEL_EXPORTER_OTLP_ENDPOINT   where traces go, over OTLP/gRPC; the other OTEL_* variables as in their standard
+  OTEL_EXPORTER_OTLP_ENDPOINT   where traces and metrics go, over OTLP/gRPC; the other OTEL_* variables as in their standard
+  OTEL_EXPORTER_OTLP_HEADERS    what goes along, as name=value,...: an API key, for example
+  OTEL_EXPORTER_OTLP_CERTIFICATE
+                                for https: a PEM file of the authority to trust [default: the system's]
+  OTEL_TRACES_EXPORTER          otlp, or none: no traces are sent [default: otlp]
+  OTEL_METRICS_EXPORTER         otlp, or none: no metrics are sent, Prometheus may fetch them [default: otlp]
+  OTEL_TRACES_SAMPLER           which traces are kept [default: parentbased_always_on]
+  OTEL_TRACES_SAMPLER_ARG       the share for parentbased_traceidratio, 0 to 1 [default: 1]
   SENTRY_DSN                    where errors go
   SENTRY_RELEASE                the release that they are filed under [default: the service and its version]
   SENTRY_ENVIRONMENT            the environment that they are filed under [default: production]
@@ -198,16 +207,20 @@ fn resource(service_name: &'static str) -> Resource {
     }
 }
 
-/// Sees spans whatever RUST_LOG says: trace IDs don't depend on what is logged.
+/// Sees spans whatever RUST_LOG says: trace IDs don't depend on what is logged. Of events it has the failures alone, since
+/// what they say is for the log, which is scrubbed.
 fn otel_layer<S>(provider: &SdkTracerProvider) -> impl Layer<S> + use<S>
 where
     S: Subscriber + for<'a> LookupSpan<'a> + Send + Sync,
 {
-    OpenTelemetryLayer::new(provider.tracer("p2phub"))
+    let spans = OpenTelemetryLayer::new(provider.tracer("p2phub"))
         .with_location(false)
         .with_threads(false)
         .with_tracked_inactivity(false)
-        .with_filter(above_exporters())
+        .with_filter(above_exporters(|metadata| metadata.is_span()));
+    let failures = FailureLayer::default()
+        .with_filter(above_exporters(|metadata| metadata.is_span() || *metadata.level() == Level::ERROR));
+    spans.and_then(failures)
 }
 
 fn log_layer<S>(json: bool, directives: &str) -> anyhow::Result<impl Layer<S> + use<S>>
@@ -217,11 +230,12 @@ where
     Ok(LogLayer::new(json, std::io::stderr).with_filter(LogFilter::install(directives)?))
 }
 
-fn above_exporters() -> Targets {
+fn above_exporters<S>(kind: fn(&Metadata<'_>) -> bool) -> impl Filter<S> {
     Targets::new()
         .with_default(LevelFilter::INFO)
         .with_targets(BELOW_EXPORTERS.map(|target| (target, LevelFilter::OFF)))
         .with_target(ACCESS_TARGET, LevelFilter::OFF)
+        .and(filter_fn(kind).with_max_level_hint(LevelFilter::INFO))
 }
 
 fn for_sentry<S>(level: fn(Level) -> bool) -> impl Filter<S> {

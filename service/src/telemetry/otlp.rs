@@ -1,25 +1,30 @@
 //! The exporters of traces and metrics over OTLP/gRPC, with TLS by the standard's variables.
 
+mod watched;
+
 use std::path::Path;
 
 use anyhow::Context as _;
 use opentelemetry_otlp::{MetricExporter, SpanExporter, WithTonicConfig as _};
 use tonic::transport::{Certificate, ClientTlsConfig, Identity};
+use watched::Watched;
 
-pub(super) fn span_exporter() -> anyhow::Result<SpanExporter> {
+pub(super) fn span_exporter() -> anyhow::Result<Watched<SpanExporter>> {
     let mut exporter = SpanExporter::builder().with_tonic();
     if let Some(tls) = tls("TRACES")? {
         exporter = exporter.with_tls_config(tls);
     }
-    exporter.build().context("traces can't be exported as OTEL_EXPORTER_OTLP_* says")
+    let exporter = exporter.build().context("traces can't be exported as OTEL_EXPORTER_OTLP_* says")?;
+    Ok(Watched::new(exporter, "traces"))
 }
 
-pub(super) fn metric_exporter() -> anyhow::Result<MetricExporter> {
+pub(super) fn metric_exporter() -> anyhow::Result<Watched<MetricExporter>> {
     let mut exporter = MetricExporter::builder().with_tonic();
     if let Some(tls) = tls("METRICS")? {
         exporter = exporter.with_tls_config(tls);
     }
-    exporter.build().context("metrics can't be exported as OTEL_EXPORTER_OTLP_* says")
+    let exporter = exporter.build().context("metrics can't be exported as OTEL_EXPORTER_OTLP_* says")?;
+    Ok(Watched::new(exporter, "metrics"))
 }
 
 /// What the signal's own variable says, else the one for all signals, with the name of that which said it.

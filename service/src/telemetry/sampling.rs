@@ -87,7 +87,7 @@ fn sampled(context: &SpanContext) -> SpanContext {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::sync::{Arc, Mutex};
 
     use opentelemetry::trace::{Span as _, SpanId, TraceFlags, TraceState, Tracer as _, TracerProvider as _};
@@ -97,7 +97,7 @@ mod tests {
 
     /// Keeps what arrives.
     #[derive(Clone, Debug, Default)]
-    struct Collector(Arc<Mutex<Vec<SpanData>>>);
+    pub(in crate::telemetry) struct Collector(pub(in crate::telemetry) Arc<Mutex<Vec<SpanData>>>);
 
     impl SpanProcessor for Collector {
         fn on_start(&self, _: &mut Span, _: &Context) {}

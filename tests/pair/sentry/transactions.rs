@@ -1,8 +1,18 @@
 //! One sale as Sentry's transactions of both services.
 
-use p2phub_tests::{builders::confirmation, sentry::Sentry};
+use std::collections::BTreeSet;
+
+use p2phub_tests::{
+    builders::{confirmation, registration},
+    hold::Hold,
+    postgres::Role,
+    prometheus::Scrape,
+    sentry::Sentry,
+    wait,
+};
 
 use super::{options, trace_id_in};
+use crate::concurrency::at_once;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_sale_is_one_trace_in_both_services() {
@@ -50,4 +60,43 @@ async fn statements_are_spans() {
         };
         assert!(spans.iter().any(is_statement), "{name}: {spans:#?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_calls_transaction_holds_its_commit_however_many_share_a_batch() {
+    const CALLS: usize = 40;
+    let sentry = Sentry::start().await;
+    let mut pair = options(&sentry).variable("SENTRY_TRACES_SAMPLE_RATE", "1").start_alone().await;
+    let (holder, watcher) = (pair.referral_sql(Role::Superuser).await, pair.referral_sql(Role::Superuser).await);
+    let hold = Hold::take(holder, watcher, "LOCK TABLE partners IN EXCLUSIVE MODE").await;
+    let signup = |turn: usize| {
+        let mut clients = pair.clients.clone();
+        async move {
+            let answer = clients.partners.register_partner(registration(&format!("one-{turn}"), "")).await;
+            trace_id_in(answer.expect("a signup").metadata())
+        }
+    };
+    let first = tokio::spawn(signup(0));
+    hold.blocks_someone().await;
+    let http = pair.referral.as_ref().expect("it runs").http;
+    let (trace_ids, ()) = tokio::join!(at_once((1..=CALLS).map(signup)), async {
+        wait::until("a full batch", async || {
+            (Scrape::of(http).await.value("p2phub_commit_queue_depth", &[]) == Some(CALLS as f64)).then_some(())
+        })
+        .await;
+        hold.release().await;
+    });
+    first.await.expect("no panic");
+    pair.stop_referral().await;
+
+    let transactions = sentry.transactions();
+    let alone: Vec<_> = transactions.iter().filter(|item| item.name() == "commit").collect();
+    assert!(alone.is_empty(), "{} commits on their own", alone.len());
+    let mut with_commit = BTreeSet::new();
+    for call in transactions.iter().filter(|item| item.name().ends_with("/RegisterPartner")) {
+        let commits = call.content["spans"].as_array().into_iter().flatten();
+        assert_eq!(commits.filter(|span| span["description"] == "commit").count(), 1, "{call:#?}");
+        with_commit.insert(call.trace_id());
+    }
+    assert!(trace_ids.iter().all(|trace_id| with_commit.contains(trace_id.as_str())), "a call without a transaction");
 }

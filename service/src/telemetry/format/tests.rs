@@ -100,6 +100,20 @@ fn outside_every_span_a_line_stands_under_the_processs_own_trace() {
 }
 
 #[test]
+fn a_line_that_names_its_trace_outside_every_span_has_no_other_traces_span() {
+    let lines = lines(|| {
+        tracing::info!(trace_id = OTHER, "by itself");
+        // Nothing exports it.
+        let _probe = tracing::debug_span!("probe", trace_id = OTHER).entered();
+        tracing::info!("by its span");
+    });
+    assert_eq!(lines.len(), 2);
+    for line in lines {
+        assert_eq!((&line["trace_id"], &line["span_id"]), (&OTHER.into(), &"0".repeat(16).into()), "{line}");
+    }
+}
+
+#[test]
 fn words_of_others_lose_what_they_quote() {
     let lines = lines(|| {
         tracing::error!(error = "relation \"requests\": no room for ada@example.org", "failed");
