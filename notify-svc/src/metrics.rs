@@ -20,6 +20,12 @@ use crate::store::{depth::Depth, due::Due};
 /// In place of a value that this version doesn't know.
 const OTHER: &str = "_OTHER";
 
+/// The ends of a delivery.
+const DELIVERED: &str = "delivered";
+const FAILED: &str = "failed";
+const SUPPRESSED: &str = "suppressed";
+const EXPIRED: &str = "expired";
+
 static EVENTS: LazyLock<Counter<u64>> =
     LazyLock::new(|| counter("p2phub.ingest.events", "Records taken in, by what became of them"));
 static STREAMS: LazyLock<UpDownCounter<i64>> = LazyLock::new(|| {
@@ -66,7 +72,7 @@ pub(crate) fn init(channels: &Channels) {
     for kind in Kind::ALL.iter().map(|kind| kind.as_str()) {
         DEAD.add(0, &[of_kind(kind)]);
         for channel in Channel::ALL.iter().filter(|channel| channels.is_on(**channel)).map(|channel| channel.as_str()) {
-            for outcome in ["delivered", "failed"] {
+            for outcome in [DELIVERED, FAILED, SUPPRESSED, EXPIRED] {
                 DELIVERIES.add(0, &[of_channel(channel), of_kind(kind), KeyValue::new("outcome", outcome)]);
             }
         }
@@ -109,10 +115,10 @@ pub(crate) fn tried_again(due: &Due) {
 pub(crate) fn settled(due: &Due, step: &Step) {
     let outcome = match step {
         Step::Retry(_) => return,
-        Step::Delivered => "delivered",
-        Step::Fallback(..) | Step::Dead(_) => "failed",
-        Step::PassOver(..) | Step::Suppressed(_) => "suppressed",
-        Step::Expired => "expired",
+        Step::Delivered => DELIVERED,
+        Step::Fallback(..) | Step::Dead(_) => FAILED,
+        Step::PassOver(..) | Step::Suppressed(_) => SUPPRESSED,
+        Step::Expired => EXPIRED,
     };
     DELIVERIES.add(1, &[of_channel(&due.channel), of_kind(&due.kind), KeyValue::new("outcome", outcome)]);
     if matches!(step, Step::Dead(_)) {

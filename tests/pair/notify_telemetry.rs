@@ -159,6 +159,7 @@ async fn what_becomes_of_records_and_deliveries_is_counted_once() {
             vec![("channel", "webhook"), ("kind", "level_up"), ("outcome", "failed")],
             Some(0.0),
         ),
+        ("p2phub_deliveries_total", with("expired"), Some(0.0)),
         ("p2phub_deliveries_total", vec![("channel", "slack")], None),
         ("p2phub_delivery_queue_depth", vec![("state", "due")], Some(0.0)),
         ("p2phub_delivery_queue_depth", vec![("state", "parked")], Some(0.0)),
