@@ -117,7 +117,7 @@ pub(crate) fn count(tally: &Tally) {
     }
 }
 
-/// A confirmation has no answer, and that is the server's fault.
+/// A confirmation ended without an answer: the server's fault, or its caller waited for too short.
 pub(crate) fn confirmation_failed() {
     CONFIRMATIONS.add(1, &[KeyValue::new(OUTCOME, FAILED)]);
 }
