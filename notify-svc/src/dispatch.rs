@@ -27,7 +27,8 @@ use crate::{
         due::Finished,
         in_time,
         pick::Terms,
-        queue, settle,
+        queue,
+        settle::{self, Settled},
     },
     template::Templates,
     unsubscribe::UnsubscribeTokens,
@@ -164,9 +165,12 @@ impl Dispatcher {
             };
             let span = tracing::info_span!(parent: None, "settle", deliveries = size);
             match settling.instrument(span).await {
-                Ok((now, steps)) => {
+                Ok(Settled { now, steps, refused }) => {
                     for (finished, step) in ended.drain(..size).zip(steps) {
                         record::settled(&finished, now, step.as_ref());
+                        if refused.contains(&finished.delivery.held()) {
+                            record::stopped(&finished);
+                        }
                     }
                 }
                 Err(error) if passes(&error) => return Err(error),

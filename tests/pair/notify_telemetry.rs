@@ -1,6 +1,7 @@
 //! notify-svc as operators see it: the spans of a notification's way, its log lines under one trace ID, what is counted.
 
 mod spans;
+mod stopped;
 
 use std::time::{Duration, SystemTime};
 
