@@ -1,5 +1,6 @@
 //! notify-svc as operators see it: the spans of a notification's way, its log lines under one trace ID, what is counted.
 
+mod interruptions;
 mod spans;
 mod stopped;
 

@@ -1,6 +1,10 @@
 //! An event that notify-svc doesn't take: told by whoever has to act.
 
-use p2phub_tests::{pair::Pair, postgres::Role, sentry::{Item, Sentry}};
+use p2phub_tests::{
+    pair::Pair,
+    postgres::Role,
+    sentry::{Item, Sentry},
+};
 
 use super::options;
 use crate::{delivery::to, stream::message};
