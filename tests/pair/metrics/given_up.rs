@@ -11,7 +11,7 @@ use super::{assert_says, processes, until_it_says};
 
 const CONFIRMATIONS: &str = "p2phub_confirmations_total";
 /// Longer than it takes to get a command held up.
-const DEADLINE: Duration = Duration::from_secs(2);
+const DEADLINE: Duration = Duration::from_secs(3);
 
 /// A confirmation that is given up at its deadline.
 fn confirm(pair: &Pair, request: ConfirmPaymentRequest) -> JoinHandle<Result<(), Status>> {
