@@ -11,7 +11,10 @@ mod record;
 use std::{sync::Arc, time::Duration};
 
 use notify_domain::policy::Policy;
-use service::database::{self, Connection, Pool};
+use service::{
+    database::{self, Connection, Pool},
+    interruption::Interruption,
+};
 use tokio::{
     sync::Notify,
     time::{Instant, sleep, timeout_at},
@@ -27,7 +30,8 @@ use crate::{
         due::Finished,
         in_time,
         pick::Terms,
-        queue, settle,
+        queue,
+        settle::{self, Settled},
     },
     template::Templates,
     unsubscribe::UnsubscribeTokens,
@@ -76,11 +80,11 @@ impl Dispatcher {
         let judge = Judge { policy: Arc::clone(&self.policy), channels: self.senders.channels() };
         let mut flight = Flight::new(attempts);
         let mut ended = Vec::new();
-        let (mut look, mut away) = (0, false);
+        let (mut look, mut interruption) = (0, Interruption::default());
         while !stop.is_cancelled() {
             flight.collect(&mut ended);
             let turn = in_time(self.turn(&judge, &mut flight, &mut ended, &mut look)).await;
-            log_change(&self.pool, &mut away, turn.as_ref().err());
+            log_change(&self.pool, &mut interruption, turn.as_ref().err());
             let pause = turn.unwrap_or(POLL_INTERVAL);
             if let Some(first) = self.wait(&mut flight, pause, &stop).await {
                 ended.push(first);
@@ -164,9 +168,12 @@ impl Dispatcher {
             };
             let span = tracing::info_span!(parent: None, "settle", deliveries = size);
             match settling.instrument(span).await {
-                Ok((now, steps)) => {
+                Ok(Settled { now, steps, refused }) => {
                     for (finished, step) in ended.drain(..size).zip(steps) {
                         record::settled(&finished, now, step.as_ref());
+                        if refused.contains(&finished.delivery.held()) {
+                            record::stopped(&finished);
+                        }
                     }
                 }
                 Err(error) if passes(&error) => return Err(error),
@@ -222,14 +229,20 @@ fn passes(error: &StoreError) -> bool {
 }
 
 /// Logs when the queue can't be worked on, and when it can again, but not each turn in between.
-fn log_change(pool: &Pool, away: &mut bool, error: Option<&StoreError>) {
-    match error {
-        // Told with all else that the outage stops.
-        Some(error) if pool.note(error) => {}
-        Some(error) if !*away && passes(error) => tracing::warn!(%error, "the queue can't be worked on for now"),
-        Some(error) if !*away => tracing::error!(%error, "the queue can't be worked on"),
-        None if *away => tracing::info!("the queue is worked on again"),
-        _ => {}
+fn log_change(pool: &Pool, interruption: &mut Interruption, error: Option<&StoreError>) {
+    let Some(error) = error else {
+        if interruption.ends() {
+            tracing::info!("the queue is worked on again");
+        }
+        return;
+    };
+    // An outage is told with all else that it stops.
+    if pool.note(error) || !interruption.begins() {
+        return;
     }
-    *away = error.is_some();
+    if passes(error) {
+        tracing::warn!(%error, "the queue can't be worked on for now");
+    } else {
+        tracing::error!(%error, "the queue can't be worked on");
+    }
 }

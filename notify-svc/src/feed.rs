@@ -15,6 +15,7 @@ use futures_util::StreamExt;
 use service::{
     database::{self, DatabaseConfig},
     error::Failure,
+    interruption::Interruption,
 };
 use tokio::{
     sync::{Notify, OwnedSemaphorePermit, Semaphore, broadcast, mpsc, oneshot},
@@ -120,16 +121,25 @@ impl Listener {
     /// On one connection after the other.
     async fn listen(mut self) {
         let mut pause = PAUSE_MIN;
+        let mut interruption = Interruption::default();
         loop {
-            match self.connect().await {
+            let error = match self.connect().await {
                 Ok(connection) => {
+                    if interruption.ends() {
+                        tracing::info!("the change feed is back");
+                    }
                     pause = PAUSE_MIN;
                     // What was told meanwhile went unheard.
                     self.queued.notify_one();
-                    let lost = self.serve(connection).await;
-                    tracing::warn!(error = lost, "the change feed is interrupted");
+                    self.serve(connection).await
                 }
-                Err(error) => tracing::debug!(error, ?pause, "the change feed is still interrupted"),
+                Err(error) => error,
+            };
+            // Also in an outage: whether this connection can be had doesn't follow from how the pools fare.
+            if interruption.begins() {
+                tracing::warn!(error, "the change feed is interrupted: no watching, and the queue is polled");
+            } else {
+                tracing::debug!(error, ?pause, "the change feed is still interrupted");
             }
             self.rest(pause).await;
             pause = (pause * 2).min(PAUSE_MAX);

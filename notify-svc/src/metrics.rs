@@ -1,5 +1,7 @@
 //! What this service counts and measures. Labels hold only what is known by name, so their values are few.
 
+mod queue;
+
 use std::sync::LazyLock;
 
 use chrono::{DateTime, Utc};
@@ -11,14 +13,22 @@ use notify_domain::{
 };
 use opentelemetry::{
     KeyValue,
-    metrics::{Counter, Gauge, Histogram, UpDownCounter},
+    metrics::{Counter, Histogram, UpDownCounter},
 };
 use service::telemetry::metrics::meter;
 
-use crate::store::{depth::Depth, due::Due};
+pub(crate) use queue::{queue, queue_unknown};
+
+use crate::store::due::Due;
 
 /// In place of a value that this version doesn't know.
 const OTHER: &str = "_OTHER";
+
+/// The ends of a delivery.
+const DELIVERED: &str = "delivered";
+const FAILED: &str = "failed";
+const SUPPRESSED: &str = "suppressed";
+const EXPIRED: &str = "expired";
 
 static EVENTS: LazyLock<Counter<u64>> =
     LazyLock::new(|| counter("p2phub.ingest.events", "Records taken in, by what became of them"));
@@ -40,20 +50,6 @@ static LATENCY: LazyLock<Histogram<f64>> = LazyLock::new(|| {
         .with_description("From the fact to its delivery")
         .build()
 });
-static DEPTH: LazyLock<Gauge<u64>> = LazyLock::new(|| {
-    meter()
-        .u64_gauge("p2phub.delivery.queue.depth")
-        .with_description("Deliveries that wait, counted up to 100,000")
-        .build()
-});
-static OLDEST_AGE: LazyLock<Gauge<f64>> = LazyLock::new(|| {
-    meter()
-        .f64_gauge("p2phub.delivery.queue.oldest.age")
-        .with_unit("s")
-        .with_description("How long the oldest of the deliveries that are due has been so")
-        .build()
-});
-
 fn counter(name: &'static str, description: &'static str) -> Counter<u64> {
     meter().u64_counter(name).with_description(description).build()
 }
@@ -66,12 +62,13 @@ pub(crate) fn init(channels: &Channels) {
     for kind in Kind::ALL.iter().map(|kind| kind.as_str()) {
         DEAD.add(0, &[of_kind(kind)]);
         for channel in Channel::ALL.iter().filter(|channel| channels.is_on(**channel)).map(|channel| channel.as_str()) {
-            for outcome in ["delivered", "failed"] {
+            for outcome in [DELIVERED, FAILED, SUPPRESSED, EXPIRED] {
                 DELIVERIES.add(0, &[of_channel(channel), of_kind(kind), KeyValue::new("outcome", outcome)]);
             }
         }
     }
     STREAMS.add(0, &[]);
+    queue::init();
 }
 
 /// A record whose fate is committed.
@@ -109,10 +106,10 @@ pub(crate) fn tried_again(due: &Due) {
 pub(crate) fn settled(due: &Due, step: &Step) {
     let outcome = match step {
         Step::Retry(_) => return,
-        Step::Delivered => "delivered",
-        Step::Fallback(..) | Step::Dead(_) => "failed",
-        Step::PassOver(..) | Step::Suppressed(_) => "suppressed",
-        Step::Expired => "expired",
+        Step::Delivered => DELIVERED,
+        Step::Fallback(..) | Step::Dead(_) => FAILED,
+        Step::PassOver(..) | Step::Suppressed(_) => SUPPRESSED,
+        Step::Expired => EXPIRED,
     };
     DELIVERIES.add(1, &[of_channel(&due.channel), of_kind(&due.kind), KeyValue::new("outcome", outcome)]);
     if matches!(step, Step::Dead(_)) {
@@ -124,14 +121,6 @@ pub(crate) fn settled(due: &Due, step: &Step) {
 pub(crate) fn delivered(due: &Due, now: DateTime<Utc>) {
     let since = now.signed_duration_since(due.occur_time.unwrap_or(due.create_time));
     LATENCY.record(since.to_std().unwrap_or_default().as_secs_f64(), &[of_channel(&due.channel)]);
-}
-
-/// The queue as it is.
-pub(crate) fn queue(depth: &Depth) {
-    for (state, count) in [("due", depth.due), ("waiting", depth.waiting), ("parked", depth.parked)] {
-        DEPTH.record(u64::try_from(count).unwrap_or_default(), &[KeyValue::new("state", state)]);
-    }
-    OLDEST_AGE.record(depth.oldest_age, &[]);
 }
 
 fn of_channel(name: &str) -> KeyValue {

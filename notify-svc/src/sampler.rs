@@ -1,8 +1,12 @@
 //! Looks at the queue now and then, for the metrics.
 
-use std::time::Duration;
+use std::{panic::AssertUnwindSafe, time::Duration};
 
-use service::database::{self, Pool};
+use futures_util::FutureExt;
+use service::{
+    database::{self, Pool},
+    interruption::Interruption,
+};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
@@ -15,16 +19,30 @@ const INTERVAL: Duration = Duration::from_secs(5);
 /// How many times as long as a look it rests after it: on the longest queue, too, it costs next to nothing.
 const REST: u32 = 50;
 
-/// Works until it is stopped. While the database is away, the last look stands: others say that it is.
+/// What more a look may take than the one before, until that one's figures are too old.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Works until it is stopped. Without a look there are no figures.
 pub(crate) async fn run(pool: Pool, stop: CancellationToken) {
     let looking = async {
+        let mut interruption = Interruption::default();
         loop {
             let begun = Instant::now();
-            match in_time(look(&pool)).await {
-                Ok(depth) => metrics::queue(&depth),
-                Err(error) => tracing::debug!(%error, "the queue can't be looked at for now"),
+            let looked = AssertUnwindSafe(in_time(look(&pool))).catch_unwind().await;
+            let rest = INTERVAL.max(begun.elapsed().saturating_mul(REST));
+            match &looked {
+                Ok(Ok(depth)) => metrics::queue(depth, rest + PATIENCE),
+                _ => metrics::queue_unknown(),
             }
-            sleep(INTERVAL.max(begun.elapsed().saturating_mul(REST))).await;
+            match looked {
+                Ok(Ok(_)) if interruption.ends() => tracing::info!("the queue is looked at again"),
+                // Others, whose work it is, say so when the database is away.
+                Ok(Err(error)) if database::is_unavailable(&error) => tracing::debug!(%error, "no look at the queue"),
+                Ok(Err(error)) if interruption.begins() => tracing::warn!(%error, "the queue can't be looked at"),
+                // A panic is logged by its hook.
+                Ok(_) | Err(_) => {}
+            }
+            sleep(rest).await;
         }
     };
     let _: Option<()> = stop.run_until_cancelled(looking).await;

@@ -9,7 +9,7 @@ mod tally;
 
 use std::{
     sync::LazyLock,
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use opentelemetry::{
@@ -47,6 +47,13 @@ static CHECK_TIME: LazyLock<Gauge<u64>> = LazyLock::new(|| {
         .u64_gauge("p2phub.ledger.check.time")
         .with_unit("s")
         .with_description("When the books were last checked to the end, in Unix time")
+        .build()
+});
+static CHECK_INTERVAL: LazyLock<Gauge<u64>> = LazyLock::new(|| {
+    meter()
+        .u64_gauge("p2phub.ledger.check.interval")
+        .with_unit("s")
+        .with_description("How often the books are to be checked; 0: never by themselves")
         .build()
 });
 static CHECK_RUNS: LazyLock<Counter<u64>> =
@@ -110,9 +117,14 @@ pub(crate) fn count(tally: &Tally) {
     }
 }
 
-/// A confirmation has no answer, and that is the server's fault.
+/// A confirmation ended without an answer: the server's fault, or its caller waited for too short.
 pub(crate) fn confirmation_failed() {
     CONFIRMATIONS.add(1, &[KeyValue::new(OUTCOME, FAILED)]);
+}
+
+/// How often the books are to be checked, for whoever misses a check; none: never.
+pub(crate) fn ledger_checked_every(interval: Option<Duration>) {
+    CHECK_INTERVAL.record(interval.unwrap_or_default().as_secs(), &[]);
 }
 
 /// The books were checked: each check's name, and how many offended.

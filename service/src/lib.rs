@@ -8,6 +8,7 @@ pub mod database;
 pub mod error;
 pub mod health;
 pub mod http;
+pub mod interruption;
 pub mod peer;
 pub mod process;
 pub mod server;

@@ -13,9 +13,9 @@ use p2phub_tests::{
     hold::Hold,
     pair::{Options, Pair},
     postgres::Role,
+    raw::status_of,
     wait,
 };
-use prost::Message;
 use tonic::{Code, Request, Status, metadata::MetadataValue};
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 use tonic_types::StatusExt;
@@ -184,22 +184,9 @@ async fn health_is_told_by_service_name() {
 }
 
 /// Over plain HTTP/2: a gRPC client would end the call by itself at the deadline.
-pub(crate) async fn with_deadline(pair: &Pair, timeout: &'static str) -> (HeaderMap, Status) {
-    let client = reqwest::Client::builder().http2_prior_knowledge().build().expect("a client");
-    let message = registration(&Uuid::new_v4().to_string(), "").encode_to_vec();
-    let length = u32::try_from(message.len()).expect("a length").to_be_bytes();
-    let url = format!("http://{}/{}/RegisterPartner", pair.referral_address, REFERRAL[0]);
-    let request = client
-        .post(url)
-        .header("content-type", "application/grpc")
-        .header("te", "trailers")
-        .header("grpc-timeout", timeout)
-        .body([[0].as_slice(), &length, &message].concat());
-    let answer =
-        tokio::time::timeout(wait::LIMIT, request.send()).await.expect("an answer in time").expect("an answer");
-    let headers = answer.headers().clone();
-    let status = Status::from_header_map(&headers).unwrap_or_else(|| panic!("{timeout}: no status in {headers:?}"));
-    (headers, status)
+pub(crate) async fn with_deadline(pair: &Pair, timeout: &str) -> (HeaderMap, Status) {
+    let message = registration(&Uuid::new_v4().to_string(), "");
+    status_of(pair.referral_address, &format!("{}/RegisterPartner", REFERRAL[0]), &message, timeout).await
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,16 +1,15 @@
 //! A call that fails for its caller, and the trace ID in the error: it finds all that the call did nevertheless.
 
-use std::time::Duration;
-
 use p2phub_proto::{
     notify::v1::{ListNotificationsRequest, NotificationState},
     referral::v1::ListAuditEventsRequest,
 };
 use p2phub_tests::{
-    builders::confirmation, hold::Hold, instance::Instance, pair::Options, postgres::Role, refusal::refused, wait,
+    builders::confirmation, hold::Hold, instance::Instance, pair::Options, postgres::Role, raw::status_of,
+    refusal::reason, wait,
 };
 use serde_json::Value;
-use tonic::{Code, Request};
+use tonic::Code;
 use tonic_types::StatusExt;
 
 use crate::PAIR_PROCESS;
@@ -28,12 +27,14 @@ async fn the_trace_id_of_an_error_finds_what_the_call_caused() {
     // Held at its last table, the call runs into its deadline; the transaction then goes through.
     let (holder, watcher) = (pair.referral_sql(Role::Superuser).await, pair.referral_sql(Role::Superuser).await);
     let hold = Hold::take(holder, watcher, "LOCK TABLE requests IN EXCLUSIVE MODE").await;
-    let mut request = Request::new(confirmation(&payment.payment_id, "money"));
-    request.set_timeout(Duration::from_millis(500));
-    let failing = tokio::spawn(async move { clients.payments.confirm_payment(request).await });
+    let (address, request) = (pair.referral_address, confirmation(&payment.payment_id, "money"));
+    let failing = tokio::spawn(async move {
+        status_of(address, "p2phub.referral.v1.PaymentService/ConfirmPayment", &request, "2S").await
+    });
     hold.blocks_someone().await;
-    let status = refused(failing.await.expect("an answer"), Code::DeadlineExceeded, "DEADLINE_EXCEEDED");
-    let trace_id = status.metadata().get("trace-id").expect("a trace ID").to_str().expect("text").to_owned();
+    let (headers, status) = failing.await.expect("an answer");
+    assert_eq!((status.code(), reason(&status).as_str()), (Code::DeadlineExceeded, "DEADLINE_EXCEEDED"));
+    let trace_id = headers["trace-id"].to_str().expect("text").to_owned();
     assert_eq!(status.get_details_request_info().expect("details").request_id, trace_id);
     hold.release().await;
 

@@ -2,6 +2,7 @@
 //! caller can add a series.
 
 mod catalogue;
+mod given_up;
 mod hostile;
 mod ledger;
 

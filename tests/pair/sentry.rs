@@ -1,6 +1,7 @@
 //! What Sentry is told: each failure once, under its trace, without what is personal; and of bad requests nothing.
 
 mod bad_requests;
+mod rejected;
 mod transactions;
 
 use std::time::{Duration, Instant};

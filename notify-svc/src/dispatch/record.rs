@@ -5,7 +5,7 @@ use notify_domain::{
     delivery::{CHANNEL_PANICKED, Outcome, Step, TEMPLATE_FAILED},
     state::OutcomeClass,
 };
-use service::telemetry;
+use service::telemetry::{self, report::Scope};
 use tracing::{Span, field::Empty};
 
 use crate::{
@@ -52,7 +52,6 @@ pub(super) fn ended(span: &Span, outcome: &Outcome) {
     let is_logged = [CHANNEL_PANICKED, TEMPLATE_FAILED].contains(&outcome.reason.as_ref());
     span.in_scope(|| match outcome.class {
         OutcomeClass::Delivered => tracing::debug!("delivered"),
-        OutcomeClass::Configuration => tracing::error!("a channel's set-up is refused"),
         _ if is_logged => {}
         _ => tracing::warn!("attempt failed"),
     });
@@ -76,6 +75,13 @@ pub(super) fn settled(finished: &Finished, now: DateTime<Utc>, step: Option<&Ste
         }
         None => tracing::warn!("the lease was lost before the attempt was settled"),
     });
+}
+
+/// An attempt was the first to tell that the set-up is refused: people have to act, and are told once. Until they have, every
+/// probe tells it again, as an attempt that failed.
+pub(super) fn stopped(finished: &Finished) {
+    let _reported = Scope::of("deliver").with_trace_id(&finished.delivery.trace_id).enter();
+    finished.span.in_scope(|| tracing::error!("a channel is stopped: its set-up is refused"));
 }
 
 /// What a claim has decided by itself, now that it is committed.

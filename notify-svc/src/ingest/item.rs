@@ -85,8 +85,12 @@ impl<'a> Item<'a> {
         if outcome == RecordOutcome::Rejected {
             span.record("reason", reason);
             span.record("otel.status_code", "error");
-            let error = self.refusal.as_ref().map(tracing::field::display);
-            span.in_scope(|| tracing::error!(error, "record rejected: {detail}"));
+            span.in_scope(|| match &self.refusal {
+                // Why its own database refuses what passed every check, only this service knows.
+                Some(error) => tracing::error!(%error, "record rejected: {detail}"),
+                // The producer is told, keeps the event, and raises the alarm: one fact, one error.
+                None => tracing::warn!("record rejected: {detail}"),
+            });
         }
         telemetry::end(&span);
         RecordResult {

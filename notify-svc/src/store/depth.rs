@@ -13,7 +13,7 @@ const COUNT_MAX: i64 = 100_000;
 const IN_ORDER: &str = "SET LOCAL enable_sort = off; SET LOCAL enable_bitmapscan = off; SET LOCAL enable_seqscan = off";
 
 /// The queue at one moment, of all instances.
-#[derive(Debug, QueryableByName)]
+#[derive(Clone, Copy, Debug, QueryableByName)]
 pub(crate) struct Depth {
     /// Time has come: of an attempt, of an expiry, of a lease's end.
     #[diesel(sql_type = BigInt)]

@@ -11,7 +11,11 @@ use notify_domain::{
     policy::Policy,
 };
 
-use super::{addresses::Mark, due::Finished, gates};
+use super::{
+    addresses::Mark,
+    due::{Finished, Held},
+    gates,
+};
 
 /// What a try has taught about its address.
 pub(super) fn of_address(finished: &Finished) -> Option<Mark<'_>> {
@@ -26,27 +30,29 @@ pub(super) fn of_address(finished: &Finished) -> Option<Mark<'_>> {
     })
 }
 
-/// Remembers what tries have told of their providers: pauses, failures, and that one is well again.
+/// Remembers what tries have told of their providers: pauses, failures, and that one is well again. Returns the tries whose
+/// refusal was news: until then the provider had not refused, or not for this reason.
 pub(super) async fn of_providers(
     connection: &mut AsyncPgConnection,
     now: DateTime<Utc>,
     told: &[&Finished],
     policy: &Policy,
-) -> QueryResult<()> {
-    let told: Vec<(GateKey, &Outcome)> = told
-        .iter()
-        .filter_map(|finished| Some((health_key(&finished.delivery.gates())?.clone(), &finished.outcome)))
-        .collect();
+) -> QueryResult<Vec<Held>> {
+    let told: Vec<(GateKey, &Finished)> =
+        told.iter().filter_map(|finished| Some((health_key(&finished.delivery.gates())?.clone(), *finished))).collect();
     let names: BTreeSet<&str> = told.iter().map(|(key, _)| key.name.as_str()).collect();
     let noted: BTreeSet<&str> =
-        told.iter().filter(|(_, outcome)| is_worth_a_row(outcome)).map(|(key, _)| key.name.as_str()).collect();
+        told.iter().filter(|(_, tried)| is_worth_a_row(&tried.outcome)).map(|(key, _)| key.name.as_str()).collect();
     let (noted, names): (Vec<_>, Vec<_>) = (noted.into_iter().collect(), names.into_iter().collect());
     let mut gates = gates::lock(connection, &noted, &names).await?;
-    let mut changed = BTreeMap::new();
-    for (key, outcome) in &told {
+    let (mut changed, mut refused) = (BTreeMap::new(), Vec::new());
+    for (key, Finished { delivery, outcome, .. }) in &told {
         let Some(before) = gates.get(&key.name) else { continue };
         let mut gate = before.clone();
         gate.heard(now, outcome.health(), &outcome.reason, policy.breaker());
+        if outcome.health() == Health::Refusing && !(before.tripped && before.reason == outcome.reason) {
+            refused.push(delivery.held());
+        }
         if let Some(pause) = outcome.pause {
             gate.pause(now, pause, &outcome.reason);
         }
@@ -59,7 +65,8 @@ pub(super) async fn of_providers(
         .into_iter()
         .filter_map(|(name, key)| gates.get(name).map(|gate| (name, gate, gate.open_time(now, policy.rate(key)))))
         .collect();
-    gates::save(connection, &rows).await
+    gates::save(connection, &rows).await?;
+    Ok(refused)
 }
 
 /// That a provider of which nothing is remembered is well needs no row.

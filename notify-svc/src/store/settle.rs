@@ -60,15 +60,24 @@ impl<'a> Settlement<'a> {
     }
 }
 
+/// What has become of tries.
+pub(crate) struct Settled {
+    /// When it was decided.
+    pub(crate) now: DateTime<Utc>,
+    /// What was decided about each; `None`: its lease was lost.
+    pub(crate) steps: Vec<Option<Step>>,
+    /// Those that told first that a provider refuses us.
+    pub(crate) refused: Vec<Held>,
+}
+
 /// Settles tries in one transaction, each only if its worker still holds it, and remembers what they have told of addresses
-/// and providers. `decide` says what follows, by the database's clock. Returns when that was, and what was decided, `None`
-/// where the lease was lost.
+/// and providers. `decide` says what follows, by the database's clock.
 pub(crate) async fn settle(
     connection: &mut Connection,
     finished: &[Finished],
     policy: &Policy,
     decide: impl Fn(DateTime<Utc>, &Finished) -> Step + Send + Sync,
-) -> QueryResult<(DateTime<Utc>, Vec<Option<Step>>)> {
+) -> QueryResult<Settled> {
     let decide = &decide;
     connection
         .transaction(async |connection| {
@@ -90,8 +99,8 @@ pub(crate) async fn settle(
             let told: Vec<&Finished> = decided().map(|(finished, _)| finished).collect();
             addresses::mark(connection, told.iter().filter_map(|finished| lessons::of_address(finished)).collect())
                 .await?;
-            lessons::of_providers(connection, now, &told, policy).await?;
-            Ok((now, steps))
+            let refused = lessons::of_providers(connection, now, &told, policy).await?;
+            Ok(Settled { now, steps, refused })
         })
         .await
 }

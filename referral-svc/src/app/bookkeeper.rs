@@ -32,6 +32,7 @@ pub(crate) struct Bookkeeper {
 
 impl Bookkeeper {
     pub(crate) async fn run(self) {
+        metrics::ledger_checked_every(self.every);
         let Some(every) = self.every else { return };
         let work = async {
             tokio::time::sleep(FIRST_AFTER).await;

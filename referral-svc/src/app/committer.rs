@@ -90,7 +90,7 @@ impl Committer {
             match self.attempt(&commands).instrument(span.clone()).report_in(Scope::of("commit_batch")).await {
                 Ok(answers) => {
                     metrics::count(&Tally::sum(answers.iter().flatten().map(|answer| &answer.tally)));
-                    for ((command, reply), answer) in commands.iter().zip(replies).zip(answers) {
+                    for ((command, reply), answer) in commands.into_iter().zip(replies).zip(answers) {
                         command.settle(&answer);
                         // A caller who has gone asks again with the same request ID.
                         let _ = reply.send(answer);
@@ -106,7 +106,7 @@ impl Committer {
                 Err(failed) => {
                     let failed = failed.unwrap_or(Failed::Defect);
                     failed.mark(&span);
-                    for (command, reply) in commands.iter().zip(replies) {
+                    for (command, reply) in commands.into_iter().zip(replies) {
                         command.settle(&Err(failed));
                         let _ = reply.send(Err(failed));
                     }
@@ -207,7 +207,8 @@ fn is_unique_violation(error: &diesel::result::Error) -> bool {
 fn cut(queued: impl Iterator<Item = Waiting>) -> Vec<Vec<Waiting>> {
     let mut batches: Vec<Vec<Waiting>> = Vec::new();
     let mut alone = true;
-    // Nobody waits for the answer any more: the call's deadline has passed, and nothing was done.
+    // Nobody waits for the answer any more: the call's deadline has passed, and nothing was done. A confirmation so counts
+    // as failed.
     for waiting in queued.filter(|(_, reply)| !reply.is_closed()) {
         let changes_tree = matches!(waiting.0.command, Command::AttachReferrer { .. });
         match batches.last_mut() {

@@ -34,6 +34,27 @@ pub(crate) struct Queued {
     pub(super) span: Span,
     /// Whose call or job it is, should it come to a defect.
     pub(crate) scope: Scope,
+    unanswered: Unanswered,
+}
+
+/// A confirmation that ends without an answer has failed, whoever ends it: the full queue, the caller who gives up before it
+/// is taken up, the committer, or its panic. So each is counted once, when it is dropped.
+struct Unanswered {
+    counts: bool,
+}
+
+impl Unanswered {
+    fn of(command: &Command) -> Self {
+        Self { counts: matches!(command, Command::ConfirmPayment { .. }) }
+    }
+}
+
+impl Drop for Unanswered {
+    fn drop(&mut self) {
+        if self.counts {
+            metrics::confirmation_failed();
+        }
+    }
 }
 
 /// What equal requests have in common: method and content.
@@ -45,6 +66,7 @@ impl Queued {
     /// A command of one of the service's own jobs.
     pub(crate) fn of_job(command: Command, method: &'static str, traceparent: String) -> Self {
         Self {
+            unanswered: Unanswered::of(&command),
             command,
             method,
             caller: JOB.to_owned(),
@@ -67,6 +89,7 @@ impl Queued {
         call: service::call::CallContext,
     ) -> Self {
         Self {
+            unanswered: Unanswered::of(&command),
             command,
             method,
             caller: call.caller,
@@ -95,9 +118,14 @@ impl Queued {
     }
 
     /// Ends the commit's span, before the call's own can end: what became of it is known.
-    pub(super) fn settle(&self, outcome: &Result<Answer, Failed>) {
-        if let Err(failed) = outcome {
-            failed.mark(&self.span);
+    pub(super) fn settle(mut self, outcome: &Result<Answer, Failed>) {
+        match outcome {
+            // Counted with its commit, even if the caller has gone meanwhile.
+            Ok(_) => self.unanswered.counts = false,
+            Err(failed) => {
+                failed.mark(&self.span);
+                self.unanswered.counts &= *failed != Failed::RequestIdReused;
+            }
         }
         telemetry::end(&self.span);
     }
@@ -171,16 +199,6 @@ impl CommandQueue {
 
     /// Waits for the command's commit, and answers with its own outcome.
     pub(crate) async fn execute(&self, queued: Queued) -> Result<Answer, Failed> {
-        let confirms = matches!(queued.command, Command::ConfirmPayment { .. });
-        let answer = self.answer(queued).await;
-        // What came of a command that was answered is counted with its commit.
-        if confirms && answer.as_ref().is_err_and(|failed| *failed != Failed::RequestIdReused) {
-            metrics::confirmation_failed();
-        }
-        answer
-    }
-
-    async fn answer(&self, queued: Queued) -> Result<Answer, Failed> {
         let (reply, answer) = oneshot::channel();
         self.sender.try_send((queued, reply)).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => Failed::Full,

@@ -3,7 +3,7 @@
 use std::{panic::AssertUnwindSafe, time::Duration};
 
 use futures_util::FutureExt;
-use service::database;
+use service::{database, interruption::Interruption};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -16,6 +16,7 @@ const EVERY: Duration = Duration::from_secs(5);
 /// Runs until `shutdown`, in every instance: each tells of the same outbox.
 pub(crate) async fn run(pool: database::Pool, clock: Clock, shutdown: CancellationToken) {
     let work = async {
+        let mut interruption = Interruption::default();
         loop {
             let looked = AssertUnwindSafe(look(&pool, &clock)).catch_unwind().await;
             if !matches!(looked, Ok(Ok(()))) {
@@ -26,9 +27,12 @@ pub(crate) async fn run(pool: database::Pool, clock: Clock, shutdown: Cancellati
                 Ok(Err(error)) if database::is_unavailable(&error) => {
                     tracing::debug!(error = %error, "no look at the outbox");
                 }
-                Ok(Err(error)) => tracing::warn!(error = %error, "the outbox can't be looked at"),
+                Ok(Err(error)) if interruption.begins() => {
+                    tracing::warn!(error = %error, "the outbox can't be looked at");
+                }
+                Ok(Ok(())) if interruption.ends() => tracing::info!("the outbox is looked at again"),
                 // A panic is logged by its hook.
-                Ok(Ok(())) | Err(_) => {}
+                Ok(_) | Err(_) => {}
             }
             tokio::time::sleep(EVERY).await;
         }

@@ -94,6 +94,7 @@ const CATALOGUE: &[Family] = &[
     ("p2phub_stream_connects_total", Of::Referral, &[outcome(&["opened", "failed"])]),
     ("p2phub_ledger_check_offenders", Of::Referral, &[("check", Says::Fixed)]),
     ("p2phub_ledger_check_time_seconds", Of::Referral, &[]),
+    ("p2phub_ledger_check_interval_seconds", Of::Referral, &[]),
     ("p2phub_ledger_check_runs_total", Of::Referral, &[outcome(&["ok", "violated", "failed"])]),
     ("p2phub_ingest_events_total", Of::Notify, &[SETTLED]),
     ("p2phub_ingest_streams", Of::Notify, &[]),

@@ -10,6 +10,7 @@ use crate::PAIR_PROCESS;
 
 const RUNS: &str = "p2phub_ledger_check_runs_total";
 const OFFENDERS: &str = "p2phub_ledger_check_offenders";
+const INTERVAL: &str = "p2phub_ledger_check_interval_seconds";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_books_are_checked_without_being_asked_and_when_asked() {
@@ -20,6 +21,7 @@ async fn the_books_are_checked_without_being_asked_and_when_asked() {
     clients.buy_pro(&chain[2].partner_id).await;
     let scrape = until_it_says(&pair, RUNS, &[("outcome", "ok")], 1.0).await;
     assert_says(&scrape, &[(OFFENDERS, &[], 0.0), (RUNS, &[("outcome", "violated")], 0.0), (RUNS, &[], 1.0)]);
+    assert_says(&scrape, &[(INTERVAL, &[], 3600.0)]);
     let time = scrape.value("p2phub_ledger_check_time_seconds", &[]).expect("a time");
     let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("a time").as_secs_f64();
     assert!(time <= now && now - time < 60.0, "{time} {now}");
@@ -66,6 +68,15 @@ async fn a_check_that_cannot_be_done_is_told_as_failed() {
     let log = pair.referral.as_ref().expect("it runs").log();
     assert!(log.contains("the books could not be checked"), "{log}");
     sql.batch_execute("ALTER TABLE elsewhere RENAME TO xp_awards").await.expect("a table that is back");
+    pair.finish().await;
+}
+
+/// Rules have to tell books that are never checked from those whose check is missing.
+#[tokio::test(flavor = "multi_thread")]
+async fn that_the_books_are_never_checked_is_told() {
+    let options = Options::default().processes(PAIR_PROCESS).variable("LEDGER_CHECK_INTERVAL_MINUTES", "0");
+    let pair = options.start_alone().await;
+    until_it_says(&pair, INTERVAL, &[], 0.0).await;
     pair.finish().await;
 }
 
