@@ -8,8 +8,9 @@ use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::trace::{Config, SamplingDecision, SamplingResult, ShouldSample, Span, SpanData, SpanProcessor};
 
-/// The standard's sampler, with two things more: a root that is linked to a sampled span is sampled as well, so that what
-/// came of a sampled call is never half a picture; and what is not sampled is recorded, in case it ends with an error.
+/// The standard's sampler, with two things more: a root that is linked is sampled if one of those that it is linked to is, so
+/// that what came of a call is in the traces as the call itself is; and what is not sampled is recorded, in case it ends with
+/// an error.
 ///
 /// The flag that is handed on stays the sampler's own, so that every service of a trace decides alike.
 #[derive(Clone, Debug)]
@@ -36,13 +37,12 @@ impl ShouldSample for Sampling {
         links: &[Link],
     ) -> SamplingResult {
         let mut result = self.standard.should_sample(parent, trace_id, name, kind, attributes, links);
-        if result.decision == SamplingDecision::RecordAndSample {
-            return result;
-        }
         let is_root = parent.is_none_or(|context| !context.span().span_context().is_valid());
-        if is_root && links.iter().any(|link| link.span_context.is_sampled()) {
-            result.decision = SamplingDecision::RecordAndSample;
-        } else if self.record_all {
+        if is_root && !links.is_empty() {
+            let follows = links.iter().any(|link| link.span_context.is_sampled());
+            result.decision = if follows { SamplingDecision::RecordAndSample } else { SamplingDecision::Drop };
+        }
+        if result.decision == SamplingDecision::Drop && self.record_all {
             result.decision = SamplingDecision::RecordOnly;
         }
         result
@@ -166,8 +166,14 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_root_linked_to_a_sampled_span_is_sampled() {
-        let (tracer, exported) = tracer(never(), true);
+    fn a_linked_root_is_sampled_if_one_of_its_links_is() {
+        for standard in [never(), Sampler::ParentBased(Box::new(Sampler::AlwaysOn))] {
+            follow_links(standard);
+        }
+    }
+
+    fn follow_links(standard: Sampler) {
+        let (tracer, exported) = tracer(standard, true);
         let links = |flags| vec![Link::with_context(remote(TraceFlags::default())), Link::with_context(remote(flags))];
         let unsampled = Context::new().with_remote_span_context(remote(TraceFlags::default()));
         for (name, flags, parent) in [
