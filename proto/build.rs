@@ -2,11 +2,12 @@
 
 use std::{env, error::Error, fs, path::PathBuf};
 
-const FILES: [&str; 9] = [
+const FILES: [&str; 10] = [
     "p2phub/referral/v1/common.proto",
     "p2phub/referral/v1/partner_service.proto",
     "p2phub/referral/v1/payment_service.proto",
     "p2phub/referral/v1/ledger_service.proto",
+    "p2phub/referral/v1/payout_service.proto",
     "p2phub/referral/v1/leaderboard_service.proto",
     "p2phub/referral/v1/audit_service.proto",
     "p2phub/referral/v1/broadcast_service.proto",

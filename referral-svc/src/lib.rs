@@ -29,7 +29,7 @@ use service::{
 use tokio::{sync::Notify, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
-use app::{Bookkeeper, Broadcaster, CommandQueue, Committer, Publisher, Rules};
+use app::{Bookkeeper, Broadcaster, CommandQueue, Committer, Publisher, Rules, Sweeper};
 pub use config::{Config, HTTP_LISTEN};
 pub use store::clock::Clock;
 
@@ -108,7 +108,8 @@ pub async fn start(config: Config, shutdown: CancellationToken) -> anyhow::Resul
         shutdown: shutdown.clone(),
     };
     let publisher = Publisher { pool: writers, notify, committed, shutdown: shutdown.clone() };
-    let census = app::run_census(pool.clone(), config.clock.clone(), queue.clone(), shutdown.clone());
+    let sweeper =
+        Sweeper { pool: pool.clone(), clock: config.clock.clone(), queue: queue.clone(), shutdown: shutdown.clone() };
     let sampler = app::run_sampler(pool.clone(), config.clock.clone(), shutdown.clone());
     let bookkeeper = Bookkeeper { pool: pool.clone(), every: config.ledger_check_every(), shutdown: shutdown.clone() };
     let server = server(&config, queue, pool.clone()).health(health);
@@ -118,7 +119,7 @@ pub async fn start(config: Config, shutdown: CancellationToken) -> anyhow::Resul
     let jobs = [
         tokio::spawn(publisher.run().report_in(Scope::of("publisher"))),
         tokio::spawn(broadcaster.run().report_in(Scope::of("broadcaster"))),
-        tokio::spawn(census.report_in(Scope::of("census"))),
+        tokio::spawn(sweeper.run().report_in(Scope::of("sweeper"))),
         tokio::spawn(sampler.report_in(Scope::of("sampler"))),
         tokio::spawn(bookkeeper.run().report_in(Scope::of("bookkeeper"))),
     ];
@@ -131,11 +132,13 @@ fn server(config: &Config, queue: CommandQueue, pool: Pool) -> GrpcServer {
         audit_service_server::AuditServiceServer, broadcast_service_server::BroadcastServiceServer,
         leaderboard_service_server::LeaderboardServiceServer, ledger_service_server::LedgerServiceServer,
         partner_service_server::PartnerServiceServer, payment_service_server::PaymentServiceServer,
+        payout_service_server::PayoutServiceServer,
     };
-    const NAMES: [&str; 6] = [
+    const NAMES: [&str; 7] = [
         "p2phub.referral.v1.PartnerService",
         "p2phub.referral.v1.PaymentService",
         "p2phub.referral.v1.LedgerService",
+        "p2phub.referral.v1.PayoutService",
         "p2phub.referral.v1.LeaderboardService",
         "p2phub.referral.v1.AuditService",
         "p2phub.referral.v1.BroadcastService",
@@ -146,6 +149,7 @@ fn server(config: &Config, queue: CommandQueue, pool: Pool) -> GrpcServer {
         .add_service(PartnerServiceServer::new(api.clone()).max_decoding_message_size(REQUEST_BYTES_MAX))
         .add_service(PaymentServiceServer::new(api.clone()).max_decoding_message_size(REQUEST_BYTES_MAX))
         .add_service(LedgerServiceServer::new(api.clone()).max_decoding_message_size(REQUEST_BYTES_MAX))
+        .add_service(PayoutServiceServer::new(api.clone()).max_decoding_message_size(REQUEST_BYTES_MAX))
         .add_service(LeaderboardServiceServer::new(api.clone()).max_decoding_message_size(REQUEST_BYTES_MAX))
         .add_service(BroadcastServiceServer::new(api.clone()).max_decoding_message_size(REQUEST_BYTES_MAX))
         .add_service(AuditServiceServer::new(api).max_decoding_message_size(REQUEST_BYTES_MAX))

@@ -57,7 +57,7 @@ async fn sale_pays_nine(pair: Pair) {
     };
     assert_eq!(units(AccountPurpose::PlatformRevenue), Some(21_840_000));
     assert_eq!(units(AccountPurpose::PlatformClearing), Some(-39_000_000));
-    let check = clients.ledger.check_ledger(CheckLedgerRequest {}).await.expect("an answer").into_inner();
+    let check = clients.ledger.check_ledger(CheckLedgerRequest::default()).await.expect("an answer").into_inner();
     assert!(check.ok, "{:?}", check.checks);
 
     // Every one of the ten hears of the sale, besides what the signups told them.

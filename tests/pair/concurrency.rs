@@ -45,7 +45,7 @@ pub(crate) async fn number(sql: &Client, query: &str) -> i64 {
 
 /// Fails, naming what is wrong, unless the books balance.
 pub(crate) async fn assert_books_balance(clients: &mut Clients) {
-    let check = clients.ledger.check_ledger(CheckLedgerRequest {}).await.expect("an answer").into_inner();
+    let check = clients.ledger.check_ledger(CheckLedgerRequest::default()).await.expect("an answer").into_inner();
     assert!(check.ok, "{:?}", check.checks);
 }
 

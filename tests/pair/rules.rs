@@ -22,7 +22,7 @@ async fn start(clock: &Clock) -> Pair {
 
 /// Members by level below, then those of them who count as PRO.
 async fn network(clients: &mut Clients, partner_id: &str) -> (Vec<i64>, Vec<i64>) {
-    let request = GetNetworkRequest { partner_id: partner_id.to_owned() };
+    let request = GetNetworkRequest { partner_id: partner_id.to_owned(), ..Default::default() };
     let levels = clients.partners.get_network(request).await.expect("an answer").into_inner().levels;
     assert_eq!(levels.iter().map(|row| row.level).collect::<Vec<_>>(), (1..=9).collect::<Vec<_>>());
     levels.iter().map(|row| (row.members, row.pro_members)).unzip()

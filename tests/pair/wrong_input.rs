@@ -206,7 +206,8 @@ async fn every_field_with_every_wrong_value_is_refused_by_name_or_makes_sense() 
         }
     }
     assert!(cases > 400, "{cases} cases");
-    let check = pair.clients.clone().ledger.check_ledger(p2phub_proto::referral::v1::CheckLedgerRequest {}).await;
+    let check =
+        pair.clients.clone().ledger.check_ledger(p2phub_proto::referral::v1::CheckLedgerRequest::default()).await;
     assert!(check.expect("an answer").into_inner().ok, "the books after {cases} wrong calls");
     for address in [pair.referral_address, pair.notify_address] {
         assert!(clients::is_serving(address, "").await);

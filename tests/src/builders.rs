@@ -76,7 +76,8 @@ impl Clients {
 
     /// What a partner can be paid out, in minor units.
     pub async fn balance(&mut self, partner_id: &str) -> i64 {
-        let request = GetBalanceRequest { partner_id: partner_id.to_owned(), asset: ASSET.to_owned() };
+        let request =
+            GetBalanceRequest { partner_id: partner_id.to_owned(), asset: ASSET.to_owned(), ..Default::default() };
         let answer = self.ledger.get_balance(request).await.expect("a balance").into_inner();
         answer.available.expect("an amount").minor_units
     }

@@ -11,6 +11,7 @@ use p2phub_proto::{
         audit_service_client::AuditServiceClient, broadcast_service_client::BroadcastServiceClient,
         leaderboard_service_client::LeaderboardServiceClient, ledger_service_client::LedgerServiceClient,
         partner_service_client::PartnerServiceClient, payment_service_client::PaymentServiceClient,
+        payout_service_client::PayoutServiceClient,
     },
 };
 use tonic::transport::{Channel, Endpoint};
@@ -22,6 +23,7 @@ pub struct Clients {
     pub partners: PartnerServiceClient<Channel>,
     pub payments: PaymentServiceClient<Channel>,
     pub ledger: LedgerServiceClient<Channel>,
+    pub payouts: PayoutServiceClient<Channel>,
     pub leaderboard: LeaderboardServiceClient<Channel>,
     pub audit: AuditServiceClient<Channel>,
     pub broadcasts: BroadcastServiceClient<Channel>,
@@ -37,6 +39,7 @@ impl Clients {
             partners: PartnerServiceClient::new(referral.clone()),
             payments: PaymentServiceClient::new(referral.clone()),
             ledger: LedgerServiceClient::new(referral.clone()),
+            payouts: PayoutServiceClient::new(referral.clone()),
             leaderboard: LeaderboardServiceClient::new(referral.clone()),
             audit: AuditServiceClient::new(referral.clone()),
             broadcasts: BroadcastServiceClient::new(referral),

@@ -106,7 +106,11 @@ impl Clients {
     pub(crate) async fn balances(&mut self, people: &[Partner]) -> anyhow::Result<Vec<i64>> {
         let mut balances = Vec::with_capacity(people.len());
         for person in people {
-            let request = GetBalanceRequest { partner_id: person.partner_id.clone(), asset: "USDT".to_owned() };
+            let request = GetBalanceRequest {
+                partner_id: person.partner_id.clone(),
+                asset: "USDT".to_owned(),
+                ..Default::default()
+            };
             let answer =
                 self.ledger.get_balance(call(request)).await.map_err(|status| failed("GetBalance", &status))?;
             let available = answer.into_inner().available.context("GetBalance answered without an amount")?;
@@ -123,7 +127,7 @@ impl Clients {
     }
 
     pub(crate) async fn check_ledger(&mut self) -> anyhow::Result<CheckLedgerResponse> {
-        let answer = self.ledger.check_ledger(call(CheckLedgerRequest {})).await;
+        let answer = self.ledger.check_ledger(call(CheckLedgerRequest::default())).await;
         Ok(answer.map_err(|status| failed("CheckLedger", &status))?.into_inner())
     }
 

@@ -56,7 +56,7 @@ pub(super) fn platform(transaction: &Transaction) {
         let label = match entry.purpose() {
             AccountPurpose::PlatformRevenue => "revenue",
             AccountPurpose::PlatformClearing => "clearing",
-            AccountPurpose::PartnerAvailable | AccountPurpose::Unspecified => continue,
+            _ => continue,
         };
         let amount = entry.amount.as_ref().map_or(0, |amount| amount.minor_units);
         println!("  {label:<8} {:>52}", money(amount));

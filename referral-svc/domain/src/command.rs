@@ -1,12 +1,17 @@
 //! What can be asked for, what can come of it, and why it can be refused.
 
 use crate::{
+    adjustment::{Adjustment, AdjustmentState},
     broadcast::{Broadcast, BroadcastState, NewBroadcast},
-    commission::Commission,
-    id::{BroadcastId, PartnerId, PaymentId},
+    commission::{Commission, CommissionKey},
+    id::{AdjustmentId, BroadcastId, PartnerId, PaymentId, PayoutId},
+    money::{Amount, Asset},
     partner::{Contact, Partner, Profile, ReferralCode, Standing},
     payment::{Method, Payment, PaymentState},
+    payout::{Payout, PayoutState},
     reference::ExternalRef,
+    refund::Refund,
+    ton::Finding,
 };
 
 /// A change that somebody asks for.
@@ -57,6 +62,92 @@ pub enum Command {
         payment_id: PaymentId,
         /// Shown to the partner.
         reason: String,
+    },
+    /// Give money back.
+    RefundPayment {
+        /// Of which payment.
+        payment_id: PaymentId,
+        /// How much; none: all that is left.
+        amount: Option<Amount>,
+        /// Why.
+        reason: String,
+    },
+    /// Take in what a verifier found about a submitted payment; a job's command.
+    SettleVerification {
+        /// Which payment.
+        payment_id: PaymentId,
+        /// What was looked for.
+        external_ref: ExternalRef,
+        /// What came of it.
+        finding: Finding,
+    },
+    /// Let held commissions become available whose time has come; a job's command.
+    ReleaseCommissions {
+        /// Which.
+        commissions: Vec<CommissionKey>,
+    },
+    /// Ask for a payout.
+    RequestPayout {
+        /// Who is to be paid.
+        partner_id: PartnerId,
+        /// How much; none: all that is available.
+        amount: Option<Amount>,
+        /// Where the money goes; may be empty.
+        destination: String,
+    },
+    /// Agree to a payout.
+    ApprovePayout {
+        /// Which.
+        payout_id: PayoutId,
+    },
+    /// Say that a payout was paid.
+    CompletePayout {
+        /// Which.
+        payout_id: PayoutId,
+        /// Under which reference.
+        external_ref: ExternalRef,
+    },
+    /// Say that a payout could not be paid.
+    FailPayout {
+        /// Which.
+        payout_id: PayoutId,
+        /// Why.
+        reason: String,
+    },
+    /// Take a payout back before it is approved.
+    CancelPayout {
+        /// Which.
+        payout_id: PayoutId,
+        /// Why.
+        reason: String,
+    },
+    /// Ask for a correction of a balance.
+    ProposeAdjustment {
+        /// Whose.
+        partner_id: PartnerId,
+        /// In what.
+        asset: Asset,
+        /// Minor units; above zero a credit. Never zero.
+        amount: i64,
+        /// Why.
+        reason: String,
+    },
+    /// Book a correction.
+    ApproveAdjustment {
+        /// Which.
+        adjustment_id: AdjustmentId,
+    },
+    /// Decline a correction.
+    RejectAdjustment {
+        /// Which.
+        adjustment_id: AdjustmentId,
+        /// Why.
+        reason: String,
+    },
+    /// Tell partners whose PRO ends soon, or has ended; a job's command.
+    SendProNotices {
+        /// Who may be due for a notice.
+        partner_ids: Vec<PartnerId>,
     },
     /// Tell many partners something.
     CreateBroadcast(NewBroadcast),
@@ -167,6 +258,35 @@ pub enum Outcome {
     },
     /// Of RejectPayment.
     Rejected(Payment),
+    /// Of RefundPayment.
+    Refunded {
+        /// As it now is.
+        payment: Payment,
+        /// What was given back.
+        refund: Refund,
+    },
+    /// Of SettleVerification.
+    VerificationSettled,
+    /// Of ReleaseCommissions.
+    Released,
+    /// Of RequestPayout.
+    PayoutRequested(Payout),
+    /// Of ApprovePayout.
+    PayoutApproved(Payout),
+    /// Of CompletePayout.
+    PayoutCompleted(Payout),
+    /// Of FailPayout.
+    PayoutFailed(Payout),
+    /// Of CancelPayout.
+    PayoutCancelled(Payout),
+    /// Of ProposeAdjustment.
+    AdjustmentProposed(Adjustment),
+    /// Of ApproveAdjustment.
+    AdjustmentApproved(Adjustment),
+    /// Of RejectAdjustment.
+    AdjustmentRejected(Adjustment),
+    /// Of SendProNotices.
+    Noticed,
     /// Of CreateBroadcast.
     BroadcastBegun(Broadcast),
     /// Of CancelBroadcast.
@@ -225,6 +345,50 @@ pub enum Refusal {
     /// Neither given nor handed in.
     #[error("external_ref: required, since none was handed in before")]
     ExternalRefRequired,
+    /// The chain says whether the money came.
+    #[error("a ton payment is confirmed by its verification, or with an override_reason")]
+    PaymentNotVerified,
+    /// Nothing to compute the price in TON with.
+    #[error("the rate of TON is not known at the moment")]
+    RateUnavailable,
+    /// Another asset than the payment's or the plan's.
+    #[error("amount.asset: must be {}", .0.ticker())]
+    WrongAsset(Asset),
+    /// More than is left.
+    #[error("amount: {} {} of the payment are left to be refunded", .0.to_decimal(), .0.asset().ticker())]
+    RefundExceedsPayment(Amount),
+    /// No such payout.
+    #[error("payout_id: no such payout")]
+    PayoutNotFound,
+    /// Not from this state.
+    #[error("the payout is {}: {wanted}", .state.name())]
+    PayoutWrongState {
+        /// Where it stands.
+        state: PayoutState,
+        /// What would be needed.
+        wanted: &'static str,
+    },
+    /// Too little to be worth a transfer.
+    #[error("amount: at least {} {} are paid out at once", .0.to_decimal(), .0.asset().ticker())]
+    PayoutBelowMinimum(Amount),
+    /// More than is available.
+    #[error("amount: not as much is available")]
+    InsufficientBalance,
+    /// Two pairs of eyes.
+    #[error("another caller than the one who asked must approve")]
+    FourEyesRequired,
+    /// A refund came in between.
+    #[error("the partner is in debt since the payout was requested")]
+    AccountInDebt,
+    /// One reference, one payout.
+    #[error("external_ref: this reference was used for another payout")]
+    PayoutRefUsed,
+    /// No such adjustment.
+    #[error("adjustment_id: no such adjustment")]
+    AdjustmentNotFound,
+    /// Decided already.
+    #[error("the adjustment is {} already", .0.name())]
+    AdjustmentDecided(AdjustmentState),
     /// No such partner to be below of.
     #[error("filter.ancestor_id: no such partner")]
     AncestorNotFound,
@@ -250,12 +414,22 @@ pub enum RefusalClass {
     AlreadyExists,
     /// Not in this state.
     FailedPrecondition,
+    /// Not at the moment; never remembered.
+    Unavailable,
+}
+
+impl RefusalClass {
+    /// Whether the same request ID gets the same refusal again.
+    pub const fn is_remembered(self) -> bool {
+        !matches!(self, Self::InvalidArgument | Self::Unavailable)
+    }
 }
 
 impl RefusalClass {
     /// The class of a stored reason.
     pub fn of_reason(reason: &str) -> Option<Self> {
         use PaymentState::Expired;
+        const NOTHING: Amount = Amount::zero(Asset::Usdt);
         [
             Refusal::PartnerNotFound,
             Refusal::PaymentNotFound,
@@ -269,6 +443,16 @@ impl RefusalClass {
             Refusal::PaymentWrongState { state: Expired, wanted: "" },
             Refusal::PaymentNotSubmitted,
             Refusal::ExternalRefUsed,
+            Refusal::PaymentNotVerified,
+            Refusal::RefundExceedsPayment(NOTHING),
+            Refusal::PayoutNotFound,
+            Refusal::PayoutWrongState { state: PayoutState::Failed, wanted: "" },
+            Refusal::PayoutBelowMinimum(NOTHING),
+            Refusal::InsufficientBalance,
+            Refusal::FourEyesRequired,
+            Refusal::AccountInDebt,
+            Refusal::AdjustmentNotFound,
+            Refusal::AdjustmentDecided(AdjustmentState::Rejected),
             Refusal::BroadcastNotFound,
             Refusal::BroadcastEnded(BroadcastState::Done),
         ]
@@ -281,7 +465,7 @@ impl RefusalClass {
 impl Refusal {
     /// The stable reason and the class: the published table of refusals.
     pub const fn kind(&self) -> (&'static str, RefusalClass) {
-        use RefusalClass::{AlreadyExists, FailedPrecondition, InvalidArgument, NotFound};
+        use RefusalClass::{AlreadyExists, FailedPrecondition, InvalidArgument, NotFound, Unavailable};
         match self {
             Self::PartnerNotFound | Self::AncestorNotFound => ("PARTNER_NOT_FOUND", NotFound),
             Self::PaymentNotFound => ("PAYMENT_NOT_FOUND", NotFound),
@@ -294,8 +478,21 @@ impl Refusal {
             Self::PaymentAlreadyConfirmed => ("PAYMENT_ALREADY_CONFIRMED", FailedPrecondition),
             Self::PaymentWrongState { .. } => ("PAYMENT_WRONG_STATE", FailedPrecondition),
             Self::PaymentNotSubmitted => ("PAYMENT_NOT_SUBMITTED", FailedPrecondition),
-            Self::ExternalRefUsed => ("EXTERNAL_REF_USED", AlreadyExists),
-            Self::ExternalRefRequired | Self::ExpireTimeOutOfRange => ("INVALID_ARGUMENT", InvalidArgument),
+            Self::ExternalRefUsed | Self::PayoutRefUsed => ("EXTERNAL_REF_USED", AlreadyExists),
+            Self::PaymentNotVerified => ("PAYMENT_NOT_VERIFIED", FailedPrecondition),
+            Self::RateUnavailable => ("RATE_UNAVAILABLE", Unavailable),
+            Self::RefundExceedsPayment(_) => ("REFUND_EXCEEDS_PAYMENT", FailedPrecondition),
+            Self::PayoutNotFound => ("PAYOUT_NOT_FOUND", NotFound),
+            Self::PayoutWrongState { .. } => ("PAYOUT_WRONG_STATE", FailedPrecondition),
+            Self::PayoutBelowMinimum(_) => ("PAYOUT_BELOW_MINIMUM", FailedPrecondition),
+            Self::InsufficientBalance => ("INSUFFICIENT_BALANCE", FailedPrecondition),
+            Self::FourEyesRequired => ("FOUR_EYES_REQUIRED", FailedPrecondition),
+            Self::AccountInDebt => ("ACCOUNT_IN_DEBT", FailedPrecondition),
+            Self::AdjustmentNotFound => ("ADJUSTMENT_NOT_FOUND", NotFound),
+            Self::AdjustmentDecided(_) => ("ADJUSTMENT_DECIDED", FailedPrecondition),
+            Self::ExternalRefRequired | Self::ExpireTimeOutOfRange | Self::WrongAsset(_) => {
+                ("INVALID_ARGUMENT", InvalidArgument)
+            }
             Self::BroadcastNotFound => ("BROADCAST_NOT_FOUND", NotFound),
             Self::BroadcastEnded(_) => ("BROADCAST_ENDED", FailedPrecondition),
         }

@@ -8,6 +8,9 @@ use crate::{
     plan::Plan,
 };
 
+/// Names a commission: a payment pays each level once.
+pub type CommissionKey = (PaymentId, u8);
+
 /// One ancestor's share of one payment, with the terms it was computed from.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Commission {
@@ -29,6 +32,80 @@ pub struct Commission {
     pub transaction_id: TransactionId,
     /// When it was earned.
     pub create_time: DateTime<Utc>,
+    /// Whether it is still held, and until when it is or was; none: it never was. A term of the sale.
+    pub hold: Option<Hold>,
+    /// What refunds took back, in minor units: 0 to the amount.
+    pub reversed: i64,
+    /// What open payouts have reserved, in minor units; below zero: a debt that they settle.
+    pub reserved: i64,
+    /// What was paid out, in minor units.
+    pub paid: i64,
+}
+
+/// How long a commission is held.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Hold {
+    /// Until then.
+    pub release_time: DateTime<Utc>,
+    /// Whether it still is.
+    pub is_held: bool,
+    /// What booked the release; none while it is held, or if refunds had left nothing to release.
+    pub transaction_id: Option<TransactionId>,
+}
+
+/// Where a commission stands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum CommissionState {
+    /// Held.
+    Pending,
+    /// Part of the available balance, or reserved.
+    Available,
+    /// All that refunds left of it was paid out.
+    Paid,
+    /// Taken back whole.
+    Reversed,
+}
+
+impl Commission {
+    /// Its name.
+    pub fn key(&self) -> CommissionKey {
+        (self.payment_id, self.level)
+    }
+
+    /// Whether it is still held.
+    pub fn is_held(&self) -> bool {
+        self.hold.is_some_and(|hold| hold.is_held)
+    }
+
+    /// What refunds left of it, in minor units.
+    pub fn left(&self) -> i64 {
+        self.amount.minor_units().saturating_sub(self.reversed)
+    }
+
+    /// What its earner can claim of it, in minor units; below zero: a debt. Nothing while it is held.
+    pub fn open(&self) -> i64 {
+        if self.is_held() { 0 } else { self.left().saturating_sub(self.reserved).saturating_sub(self.paid) }
+    }
+
+    /// Where it stands.
+    pub fn state(&self) -> CommissionState {
+        if self.amount.minor_units() > 0 && self.left() == 0 {
+            CommissionState::Reversed
+        } else if self.is_held() {
+            CommissionState::Pending
+        } else if self.paid > 0 && self.reserved == 0 && self.open() == 0 {
+            CommissionState::Paid
+        } else {
+            CommissionState::Available
+        }
+    }
+
+    /// What refunds of `refunded` minor units in all take back of it: floor(amount × refunded ÷ base), all of it for all.
+    pub fn reversed_by(&self, refunded: i64) -> i64 {
+        let (amount, base) = (i128::from(self.amount.minor_units()), i128::from(self.base.minor_units()));
+        let share = amount.saturating_mul(i128::from(refunded)).checked_div_euclid(base).unwrap_or(amount);
+        i64::try_from(share.clamp(0, amount)).unwrap_or(i64::MAX)
+    }
 }
 
 /// A sale's share for one ancestor, before it is booked.

@@ -38,6 +38,12 @@ ids! {
     PaymentId;
     /// A ledger transaction.
     TransactionId;
+    /// A refund. The order of IDs is the order of refunding.
+    RefundId;
+    /// A payout. The order of IDs is the order of requesting.
+    PayoutId;
+    /// An adjustment. The order of IDs is the order of proposing.
+    AdjustmentId;
     /// A broadcast. The order of IDs is the order of creation.
     BroadcastId;
 }

@@ -6,6 +6,7 @@
 #![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
 #![deny(clippy::float_arithmetic)]
 
+pub mod adjustment;
 pub mod broadcast;
 pub mod command;
 pub mod commission;
@@ -14,10 +15,13 @@ pub mod id;
 pub mod money;
 pub mod partner;
 pub mod payment;
+pub mod payout;
 pub mod plan;
 pub mod posting;
 pub mod reference;
+pub mod refund;
 pub mod state;
+pub mod ton;
 pub mod xp;
 
 /// How many levels up and down rewards and network counts look.

@@ -42,6 +42,11 @@ pub struct Amount {
 }
 
 impl Amount {
+    /// Nothing of it.
+    pub const fn zero(asset: Asset) -> Self {
+        Self { asset, minor_units: 0 }
+    }
+
     /// None if `minor_units` is negative.
     pub fn new(asset: Asset, minor_units: i64) -> Option<Self> {
         (minor_units >= 0).then_some(Self { asset, minor_units })

@@ -58,6 +58,8 @@ pub struct Partner {
     pub profile: Profile,
     /// When it was registered.
     pub create_time: DateTime<Utc>,
+    /// When it came below its referrer, if that was later.
+    pub attach_time: Option<DateTime<Utc>>,
 }
 
 impl Partner {
@@ -80,6 +82,8 @@ pub struct Standing {
     pub counted_as_pro: bool,
     /// When PRO ends or ended.
     pub pro_expires_at: Option<DateTime<Utc>>,
+    /// How many of that expiry's notices were requested, 0 to 3: three days before, one day before, at the end.
+    pub notices_sent: u8,
 }
 
 impl Standing {

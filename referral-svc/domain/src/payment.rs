@@ -6,6 +6,7 @@ use crate::{
     id::{PartnerId, PaymentId, TransactionId},
     money::Amount,
     reference::ExternalRef,
+    ton::TonPayment,
 };
 
 /// Who says whether the money came.
@@ -51,6 +52,10 @@ pub enum PaymentState {
     Rejected,
     /// The window closed.
     Expired,
+    /// Some was given back.
+    PartiallyRefunded,
+    /// All was given back.
+    Refunded,
 }
 
 impl PaymentState {
@@ -62,11 +67,13 @@ impl PaymentState {
             Self::Succeeded => "SUCCEEDED",
             Self::Rejected => "REJECTED",
             Self::Expired => "EXPIRED",
+            Self::PartiallyRefunded => "PARTIALLY_REFUNDED",
+            Self::Refunded => "REFUNDED",
         }
     }
 }
 
-/// What a success adds to a payment, for ever.
+/// What a success adds to a payment. Refunds count up, and let its period begin and end earlier; the rest stays.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Success {
     /// Used up by this payment.
@@ -81,6 +88,8 @@ pub struct Success {
     pub transaction_id: TransactionId,
     /// Why it was confirmed out of the ordinary.
     pub override_reason: Option<String>,
+    /// What was given back so far, in minor units: 0 to the price.
+    pub refunded: i64,
 }
 
 /// Progress as it is stored: `Pending` may have expired meanwhile.
@@ -141,6 +150,8 @@ pub struct Payment {
     pub progress: Progress,
     /// Newest first.
     pub late_references: Vec<LateReference>,
+    /// Of a payment in TON.
+    pub ton: Option<TonPayment>,
 }
 
 impl Payment {
@@ -151,7 +162,11 @@ impl Payment {
             Progress::Pending => PaymentState::Expired,
             Progress::InReview { .. } => PaymentState::InReview,
             Progress::Rejected { .. } => PaymentState::Rejected,
-            Progress::Succeeded { .. } => PaymentState::Succeeded,
+            Progress::Succeeded { success, .. } => match success.refunded {
+                0 => PaymentState::Succeeded,
+                refunded if refunded < self.amount.minor_units() => PaymentState::PartiallyRefunded,
+                _ => PaymentState::Refunded,
+            },
         }
     }
 

@@ -24,6 +24,24 @@ struct Numbers {
     commission_rates_bps: Vec<i32>,
     signup_xp: Vec<i32>,
     pro_xp_multiplier: i32,
+    // Younger than the first plans: left out of the canonical text where it says the default.
+    #[serde(default, skip_serializing_if = "is_default_holding")]
+    commission_holding_days: u16,
+    #[serde(default = "payout_minimum", skip_serializing_if = "is_default_minimum")]
+    payout_minimum_minor_units: i64,
+}
+
+/// 10.00 USDT.
+const fn payout_minimum() -> i64 {
+    10_000_000
+}
+
+fn is_default_minimum(minimum: &i64) -> bool {
+    *minimum == payout_minimum()
+}
+
+fn is_default_holding(days: &u16) -> bool {
+    *days == 0
 }
 
 /// A plan that makes sense.
@@ -75,6 +93,12 @@ impl Plan {
         if numbers.attribution_window_seconds > SECONDS_MAX {
             return Err(invalid("attribution_window_seconds", format!("must be 0 to {SECONDS_MAX}")));
         }
+        if numbers.commission_holding_days > 366 {
+            return Err(invalid("commission_holding_days", "must be 0 to 366"));
+        }
+        if numbers.payout_minimum_minor_units < 1 {
+            return Err(invalid("payout_minimum_minor_units", "must be 1 or more"));
+        }
         let rates_bps = by_level("commission_rates_bps", &numbers.commission_rates_bps, 10_000)?;
         let total: i32 = numbers.commission_rates_bps.iter().sum();
         if total > 10_000 {
@@ -113,6 +137,18 @@ impl Plan {
     /// How long one payment's PRO lasts.
     pub fn pro_duration(&self) -> TimeDelta {
         TimeDelta::days(i64::from(self.numbers.pro_duration_days))
+    }
+
+    /// How long a commission is held; none: not at all.
+    pub fn holding_period(&self) -> Option<TimeDelta> {
+        let days = self.numbers.commission_holding_days;
+        (days > 0).then(|| TimeDelta::days(i64::from(days)))
+    }
+
+    /// The least that is paid out at once.
+    pub fn payout_minimum(&self) -> Amount {
+        Amount::new(self.numbers.asset, self.numbers.payout_minimum_minor_units)
+            .unwrap_or_else(|| unreachable!("checked when the plan was read"))
     }
 
     /// How long a payment can be confirmed.
@@ -184,6 +220,17 @@ mod tests {
         assert_eq!(plan.pro_duration(), TimeDelta::days(30));
         assert_eq!(plan.attribution_window(), TimeDelta::hours(24));
         assert_eq!(plan.pro_xp_multiplier(), 5);
+        assert_eq!(plan.holding_period(), None);
+        assert_eq!(plan.payout_minimum().minor_units(), 10_000_000);
+    }
+
+    #[test]
+    fn a_version_from_before_holds_and_payouts_has_the_same_content_as_ever() {
+        let text = Plan::built_in().canonical_json();
+        assert!(!text.contains("holding") && !text.contains("payout"), "{text}");
+        let held = built_in_with("commission_holding_days", 14.into()).expect("sound");
+        assert_eq!(held.holding_period(), Some(TimeDelta::days(14)));
+        assert_ne!(held.canonical_json(), text);
     }
 
     #[test]
@@ -200,6 +247,8 @@ mod tests {
             ("commission_rates_bps", vec![3000, 500].into()),
             ("signup_xp", vec![35, 10, 1, 1, 1, 1, 1, 1, 1, 1].into()),
             ("pro_xp_multiplier", 0.into()),
+            ("commission_holding_days", 367.into()),
+            ("payout_minimum_minor_units", 0.into()),
         ] {
             match built_in_with(field, value) {
                 Err(InvalidPlan::Field { field: named, .. }) => assert_eq!(named, field),

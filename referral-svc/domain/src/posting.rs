@@ -6,19 +6,25 @@ use chrono::{DateTime, Utc};
 
 use crate::{
     commission::Share,
-    id::{PartnerId, PaymentId, TransactionId},
+    id::{AdjustmentId, PartnerId, PaymentId, PayoutId, TransactionId},
     money::{Amount, Asset},
 };
 
 /// What an account is for, and whose it is.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Purpose {
-    /// A partner's money that can be paid out.
+    /// A partner's money that can be paid out; below zero: a debt.
     PartnerAvailable(PartnerId),
-    /// Money received from buyers; its balance is negative by that much.
+    /// A partner's commissions that are still held.
+    PartnerPending(PartnerId),
+    /// A partner's money that open payouts have reserved.
+    PartnerReserved(PartnerId),
+    /// Money received from buyers, less refunds and payouts; its balance is negative by that much.
     PlatformClearing,
     /// What remains of sales.
     PlatformRevenue,
+    /// The other side of adjustments.
+    PlatformAdjustments,
 }
 
 /// Names an account.
@@ -56,13 +62,32 @@ pub struct Entry {
     pub balance_after: i64,
 }
 
+/// What a transaction records, and of what.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Subject {
+    /// A payment with its commissions.
+    Sale(PaymentId),
+    /// Held commissions of one earner become available.
+    Release,
+    /// Money of a payment given back, and the commissions' share taken back.
+    Refund(PaymentId),
+    /// Money set aside for a payout.
+    PayoutReserved(PayoutId),
+    /// A payout was paid.
+    PayoutPaid(PayoutId),
+    /// A payout's money is available again.
+    PayoutReturned(PayoutId),
+    /// An operator's correction.
+    Adjustment(AdjustmentId),
+}
+
 /// A booked transaction: its entries sum to zero.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Transaction {
     /// Permanent.
     pub transaction_id: TransactionId,
-    /// The payment behind it.
-    pub payment_id: PaymentId,
+    /// What it records.
+    pub subject: Subject,
     /// When.
     pub create_time: DateTime<Utc>,
     /// At most one an account.
@@ -83,16 +108,26 @@ pub enum PostingError {
     AssetMismatch,
 }
 
-/// Money moving out of one account into others: whatever is credited is debited at the source.
-pub struct Split {
-    source: Purpose,
+/// Money moving between accounts: whatever is credited to some is debited to others.
+pub struct Movement {
     asset: Asset,
-    credits: Vec<(Purpose, i64)>,
+    sides: Vec<(Purpose, i64)>,
 }
 
-impl Split {
-    /// Of a sale: clearing is debited with the price, each earner credited with a share, revenue with what is left.
-    pub fn of_sale(price: Amount, shares: &[Share]) -> Result<Self, PostingError> {
+impl Movement {
+    /// `sides` are credited, or below zero debited; `balancing` takes the rest.
+    fn against(balancing: Purpose, asset: Asset, mut sides: Vec<(Purpose, i64)>) -> Result<Self, PostingError> {
+        let mut total = 0_i64;
+        for (_, amount) in &sides {
+            total = total.checked_add(*amount).ok_or(PostingError::Overflow)?;
+        }
+        sides.insert(0, (balancing, total.checked_neg().ok_or(PostingError::Overflow)?));
+        Ok(Self { asset, sides })
+    }
+
+    /// Of a sale: clearing is debited with the price, each earner credited with a share (held or not), revenue with what is
+    /// left.
+    pub fn sale(price: Amount, shares: &[Share], is_held: bool) -> Result<Self, PostingError> {
         let mut left = price.minor_units();
         let mut credits = Vec::with_capacity(shares.len().saturating_add(1));
         for share in shares {
@@ -101,21 +136,56 @@ impl Split {
             }
             left =
                 left.checked_sub(share.amount.minor_units()).filter(|left| *left >= 0).ok_or(PostingError::Overflow)?;
-            credits.push((Purpose::PartnerAvailable(share.earner_id), share.amount.minor_units()));
+            let earned = if is_held { Purpose::PartnerPending } else { Purpose::PartnerAvailable };
+            credits.push((earned(share.earner_id), share.amount.minor_units()));
         }
         credits.push((Purpose::PlatformRevenue, left));
-        Ok(Self { source: Purpose::PlatformClearing, asset: price.asset(), credits })
+        Self::against(Purpose::PlatformClearing, price.asset(), credits)
     }
 
-    /// The entries against `accounts` as they stand; nothing moves nothing, so zero credits leave no entry.
-    pub fn entries(self, accounts: &HashMap<AccountKey, Account>) -> Result<Vec<Entry>, PostingError> {
-        let mut total = 0_i64;
-        for (_, amount) in &self.credits {
-            total = total.checked_add(*amount).ok_or(PostingError::Overflow)?;
+    /// Of a release: what one earner's commissions held becomes available.
+    pub fn release(earner_id: PartnerId, asset: Asset, amount: i64) -> Result<Self, PostingError> {
+        Self::against(Purpose::PartnerPending(earner_id), asset, vec![(Purpose::PartnerAvailable(earner_id), amount)])
+    }
+
+    /// Of a refund: clearing gets the amount back, each of `taken` (an earner, whether the commission is held, how much) is
+    /// debited, and revenue bears the rest.
+    pub fn refund(amount: Amount, taken: &[(PartnerId, bool, i64)]) -> Result<Self, PostingError> {
+        let mut sides = vec![(Purpose::PlatformClearing, amount.minor_units())];
+        for (earner_id, is_held, taken) in taken {
+            let earned = if *is_held { Purpose::PartnerPending } else { Purpose::PartnerAvailable };
+            sides.push((earned(*earner_id), taken.checked_neg().ok_or(PostingError::Overflow)?));
         }
-        let debit = (self.source, total.checked_neg().ok_or(PostingError::Overflow)?);
-        std::iter::once(debit)
-            .chain(self.credits)
+        Self::against(Purpose::PlatformRevenue, amount.asset(), sides)
+    }
+
+    /// Of a payout's request.
+    pub fn payout_reserved(partner_id: PartnerId, amount: Amount) -> Result<Self, PostingError> {
+        let reserved = (Purpose::PartnerReserved(partner_id), amount.minor_units());
+        Self::against(Purpose::PartnerAvailable(partner_id), amount.asset(), vec![reserved])
+    }
+
+    /// Of a payout's completion.
+    pub fn payout_paid(partner_id: PartnerId, amount: Amount) -> Result<Self, PostingError> {
+        let paid = (Purpose::PlatformClearing, amount.minor_units());
+        Self::against(Purpose::PartnerReserved(partner_id), amount.asset(), vec![paid])
+    }
+
+    /// Of a payout that failed or was cancelled.
+    pub fn payout_returned(partner_id: PartnerId, amount: Amount) -> Result<Self, PostingError> {
+        let returned = (Purpose::PartnerAvailable(partner_id), amount.minor_units());
+        Self::against(Purpose::PartnerReserved(partner_id), amount.asset(), vec![returned])
+    }
+
+    /// Of an adjustment: above zero a credit to the partner.
+    pub fn adjustment(partner_id: PartnerId, asset: Asset, amount: i64) -> Result<Self, PostingError> {
+        Self::against(Purpose::PlatformAdjustments, asset, vec![(Purpose::PartnerAvailable(partner_id), amount)])
+    }
+
+    /// The entries against `accounts` as they stand; nothing moves nothing, so zeros leave no entry.
+    pub fn entries(self, accounts: &HashMap<AccountKey, Account>) -> Result<Vec<Entry>, PostingError> {
+        self.sides
+            .into_iter()
             .filter(|(_, amount)| *amount != 0)
             .map(|(purpose, amount)| entry(AccountKey { purpose, asset: self.asset }, amount, accounts))
             .collect()
@@ -155,7 +225,7 @@ mod tests {
                 .zip(1..)
                 .map(|(purpose, account_id)| (AccountKey { purpose, asset: Asset::Usdt }, Account { account_id, balance, version }))
                 .collect();
-            let entries = Split::of_sale(price, &shares(&plan, price, &lineage)).expect("splits").entries(&accounts).expect("posts");
+            let entries = Movement::sale(price, &shares(&plan, price, &lineage), false).expect("splits").entries(&accounts).expect("posts");
             prop_assert_eq!(entries.iter().map(|entry| i128::from(entry.amount)).sum::<i128>(), 0);
             for entry in &entries {
                 prop_assert_eq!(entry.version, version + 1);
@@ -179,7 +249,7 @@ mod tests {
             ),
         ]);
         let price = Amount::new(Asset::Usdt, 1).expect("positive");
-        let split = Split::of_sale(price, &[]).expect("splits");
-        assert_eq!(split.entries(&accounts), Err(PostingError::Overflow));
+        let movement = Movement::sale(price, &[], false).expect("splits");
+        assert_eq!(movement.entries(&accounts), Err(PostingError::Overflow));
     }
 }

@@ -1,20 +1,23 @@
 //! What decisions look at and what they change: loaded by the shell, advanced command by command.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use chrono::{DateTime, Utc};
 
 use crate::{
     LEVELS,
+    adjustment::Adjustment,
     broadcast::Broadcast,
     command::{Outcome, PartnerView, Refusal},
-    commission::Commission,
-    id::{BroadcastId, PartnerId, PaymentId},
+    commission::{Commission, CommissionKey},
+    id::{AdjustmentId, BroadcastId, PartnerId, PaymentId, PayoutId},
     money::Amount,
     partner::{Contact, Partner, Profile, ReferralCode, Standing, XpAward},
     payment::{LateReference, Payment},
+    payout::{Claim, Payout, PayoutState},
     posting::{Account, AccountKey, Transaction},
     reference::ExternalRef,
+    refund::Refund,
 };
 
 /// Everything that a batch's decisions may look at: locked or committed rows, and what the batch decided so far.
@@ -34,12 +37,22 @@ pub struct State {
     pub above: HashMap<PartnerId, HashSet<PartnerId>>,
     /// By ID.
     pub payments: HashMap<PaymentId, Payment>,
-    /// Of payments that succeeded before.
-    pub commissions: HashMap<PaymentId, Vec<Commission>>,
+    /// All those of payments that succeeded and are confirmed again or refunded; single ones that are released or claimed.
+    pub commissions: BTreeMap<CommissionKey, Commission>,
     /// References that a payment used up.
     pub used_refs: HashMap<ExternalRef, PaymentId>,
     /// The ledger accounts.
     pub accounts: HashMap<AccountKey, Account>,
+    /// By ID, with their items.
+    pub payouts: HashMap<PayoutId, Payout>,
+    /// References that a payout was completed with.
+    pub used_payout_refs: HashMap<ExternalRef, PayoutId>,
+    /// By ID.
+    pub adjustments: HashMap<AdjustmentId, Adjustment>,
+    /// Of partners who may be paid out: whatever is open, the oldest first.
+    pub claims: HashMap<PartnerId, Vec<Claim>>,
+    /// Of partners whose PRO may be cut short: their payments that bought a period, the earliest end first.
+    pub periods: HashMap<PartnerId, Vec<PaymentId>>,
     /// By ID.
     pub broadcasts: HashMap<BroadcastId, Broadcast>,
 }
@@ -59,16 +72,26 @@ pub struct Changes {
     pub counted: Vec<(PartnerId, bool)>,
     /// XP given.
     pub awards: Vec<XpAward>,
-    /// A PRO period sold.
+    /// A new end of PRO: a period was sold, or cut short.
     pub pro: Option<(PartnerId, DateTime<Utc>)>,
-    /// A payment, new or advanced.
-    pub payment: Option<Payment>,
+    /// How many notices of the present end of PRO were requested.
+    pub noticed: Vec<(PartnerId, u8)>,
+    /// Payments, new or advanced, or whose periods moved.
+    pub payments: Vec<Payment>,
     /// Money that came too late.
     pub late_reference: Option<LateReference>,
     /// What was booked.
-    pub transaction: Option<Transaction>,
+    pub transactions: Vec<Transaction>,
     /// What was earned.
     pub commissions: Vec<Commission>,
+    /// What became of commissions earned before.
+    pub changed_commissions: Vec<Commission>,
+    /// Money given back.
+    pub refund: Option<Refund>,
+    /// A payout, new or advanced.
+    pub payout: Option<Payout>,
+    /// Adjustments, new, decided, or claimed.
+    pub adjustments: Vec<Adjustment>,
     /// A broadcast, new or stopped.
     pub broadcast: Option<Broadcast>,
     /// Who should hear of it.
@@ -150,6 +173,36 @@ pub enum About {
         /// Why.
         reason: String,
     },
+    /// PRO ends soon, or has ended.
+    ProEnding {
+        /// Which notice: three days before, one day before, at the end.
+        notice: ProNotice,
+        /// When PRO ends or ended.
+        expires: DateTime<Utc>,
+    },
+    /// A refund took a commission back, or a part of it.
+    CommissionReversed {
+        /// How much.
+        amount: Amount,
+    },
+    /// A payout was requested, or moved on.
+    Payout {
+        /// How much.
+        amount: Amount,
+        /// Where it stands now.
+        state: PayoutState,
+    },
+}
+
+/// The three notices of an end of PRO, in their order.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum ProNotice {
+    /// Three days before.
+    ThreeDays,
+    /// One day before.
+    OneDay,
+    /// At the end.
+    Ended,
 }
 
 /// What was decided of one command.
@@ -159,7 +212,7 @@ pub struct Decision {
     pub outcome: Result<Outcome, Refusal>,
     /// What is written; a refusal may leave a trace too.
     pub changes: Changes,
-    /// For the audit record: the partner, payment or broadcast that it was about.
+    /// For the audit record: the partner, payment, payout, adjustment or broadcast that it was about.
     pub subject_id: String,
     /// For the audit record: what else should be seen.
     pub detail: String,
@@ -174,6 +227,12 @@ pub struct Dirty {
     pub payments: BTreeSet<PaymentId>,
     /// Profiles.
     pub profiles: BTreeSet<PartnerId>,
+    /// Commissions that were stored before.
+    pub commissions: BTreeSet<CommissionKey>,
+    /// Payouts that were stored before.
+    pub payouts: BTreeSet<PayoutId>,
+    /// Adjustments that were stored before.
+    pub adjustments: BTreeSet<AdjustmentId>,
     /// Broadcasts that were stored before.
     pub broadcasts: BTreeSet<BroadcastId>,
 }
@@ -211,9 +270,15 @@ impl State {
             self.partners.insert(attached.partner.partner_id, attached.partner.clone());
         }
         self.apply_standings(changes, dirty);
-        if let Some(payment) = &changes.payment {
+        for payment in &changes.payments {
             if let Some(success) = payment.success() {
                 self.used_refs.insert(success.external_ref.clone(), payment.payment_id);
+            }
+            if payment.success().is_some()
+                && let Some(periods) = self.periods.get_mut(&payment.partner_id)
+                && !periods.contains(&payment.payment_id)
+            {
+                periods.push(payment.payment_id);
             }
             if self.payments.insert(payment.payment_id, payment.clone()).is_some() {
                 dirty.payments.insert(payment.payment_id);
@@ -224,7 +289,7 @@ impl State {
         {
             payment.late_references.insert(0, late.clone());
         }
-        for entry in changes.transaction.iter().flat_map(|transaction| &transaction.entries) {
+        for entry in changes.transactions.iter().flat_map(|transaction| &transaction.entries) {
             let account =
                 Account { account_id: entry.account_id, balance: entry.balance_after, version: entry.version };
             self.accounts.insert(entry.account, account);
@@ -234,8 +299,52 @@ impl State {
         {
             dirty.broadcasts.insert(broadcast.broadcast_id);
         }
+        self.apply_claims(changes, dirty);
+    }
+
+    fn apply_claims(&mut self, changes: &Changes, dirty: &mut Dirty) {
         for commission in &changes.commissions {
-            self.commissions.entry(commission.payment_id).or_default().push(commission.clone());
+            self.commissions.insert(commission.key(), commission.clone());
+            if !commission.is_held() {
+                self.note_claim(commission.earner_id, Claim::Commission(commission.key()));
+            }
+        }
+        for commission in &changes.changed_commissions {
+            self.commissions.insert(commission.key(), commission.clone());
+            dirty.commissions.insert(commission.key());
+            if commission.open() != 0 {
+                self.note_claim(commission.earner_id, Claim::Commission(commission.key()));
+            }
+        }
+        for adjustment in &changes.adjustments {
+            if self.adjustments.insert(adjustment.adjustment_id, adjustment.clone()).is_some() {
+                dirty.adjustments.insert(adjustment.adjustment_id);
+            }
+            if adjustment.open() != 0 {
+                self.note_claim(adjustment.partner_id, Claim::Adjustment(adjustment.adjustment_id));
+            }
+        }
+        if let Some(payout) = &changes.payout {
+            if let Some(external_ref) = payout.external_ref() {
+                self.used_payout_refs.insert(external_ref.clone(), payout.payout_id);
+            }
+            if self.payouts.insert(payout.payout_id, payout.clone()).is_some() {
+                dirty.payouts.insert(payout.payout_id);
+            }
+        }
+    }
+
+    /// The commissions of a payment, by level.
+    pub fn commissions_of(&self, payment_id: PaymentId) -> impl Iterator<Item = &Commission> {
+        self.commissions.range((payment_id, 0)..=(payment_id, u8::MAX)).map(|(_, commission)| commission)
+    }
+
+    /// One more claim of a partner whose claims are known.
+    fn note_claim(&mut self, partner_id: PartnerId, claim: Claim) {
+        if let Some(claims) = self.claims.get_mut(&partner_id)
+            && !claims.contains(&claim)
+        {
+            claims.push(claim);
         }
     }
 
@@ -256,8 +365,17 @@ impl State {
             dirty.standings.insert(*partner_id);
         }
         if let Some((partner_id, expires_at)) = changes.pro {
-            self.standings.entry(partner_id).or_default().pro_expires_at = Some(expires_at);
+            let standing = self.standings.entry(partner_id).or_default();
+            // A new end of PRO has had no notice.
+            if standing.pro_expires_at != Some(expires_at) {
+                standing.notices_sent = 0;
+            }
+            standing.pro_expires_at = Some(expires_at);
             dirty.standings.insert(partner_id);
+        }
+        for (partner_id, sent) in &changes.noticed {
+            self.standings.entry(*partner_id).or_default().notices_sent = *sent;
+            dirty.standings.insert(*partner_id);
         }
     }
 }

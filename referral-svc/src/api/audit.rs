@@ -1,10 +1,11 @@
 //! AuditService.
 
 use p2phub_proto::referral::v1::{self as pb, audit_service_server::AuditService};
+use service::error::Failure;
 use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
-use super::Api;
+use super::{Api, status};
 use crate::{
     store::audit::{self, AuditEvent, Filter},
     wire::{
@@ -30,6 +31,20 @@ impl AuditService for Api {
             Ok(pb::ListAuditEventsResponse { audit_events: events.iter().map(audit_event).collect(), next_page_token })
         })
         .await
+    }
+
+    async fn verify_audit_chain(
+        &self,
+        _request: Request<pb::VerifyAuditChainRequest>,
+    ) -> Result<Response<pb::VerifyAuditChainResponse>, Status> {
+        Err(status::finish(Failure::unimplemented("VerifyAuditChain")))
+    }
+
+    async fn export_audit_head(
+        &self,
+        _request: Request<pb::ExportAuditHeadRequest>,
+    ) -> Result<Response<pb::ExportAuditHeadResponse>, Status> {
+        Err(status::finish(Failure::unimplemented("ExportAuditHead")))
     }
 }
 

@@ -4,12 +4,12 @@ use p2phub_proto::referral::v1::{self as pb, ledger_service_server::LedgerServic
 use referral_domain::{
     id::{PartnerId, TransactionId},
     money::Asset,
-    posting::Purpose,
+    posting::{Purpose, Subject},
 };
 use service::error::Failure;
 use tonic::{Request, Response, Status};
 
-use super::{Api, existing_partner, status};
+use super::{Api, BoxStream, existing_partner, status};
 use crate::{
     app::check_books,
     store::{
@@ -18,7 +18,7 @@ use crate::{
     },
     wire::{
         fields::{self, Checked},
-        outward::timestamp,
+        outward::{self, timestamp},
         page::Page,
     },
 };
@@ -35,7 +35,13 @@ impl LedgerService for Api {
             let asset = asset(&message.asset)?;
             existing_partner(connection, &Key::Id(partner_id)).await?;
             let (balance, version) = ledger::balance(connection, partner_id, asset).await?.unwrap_or_default();
-            Ok(pb::GetBalanceResponse { available: signed(asset, balance), pending: signed(asset, 0), version })
+            Ok(pb::GetBalanceResponse {
+                available: signed(asset, balance),
+                pending: signed(asset, 0),
+                version,
+                reserved: signed(asset, 0),
+                paid: signed(asset, 0),
+            })
         })
         .await
     }
@@ -68,16 +74,56 @@ impl LedgerService for Api {
             let entries = ledger::entries_of(connection, transaction_id).await?;
             let first =
                 entries.first().ok_or_else(|| status::not_found("TRANSACTION_NOT_FOUND", "no such transaction"))?;
+            let (kind, payment_id, payout_id, adjustment_id) = subject(first.subject);
             let transaction = pb::Transaction {
                 transaction_id: transaction_id.to_string(),
-                kind: pb::TransactionKind::ProSale.into(),
-                payment_id: first.payment_id.to_string(),
+                kind: kind.into(),
+                payment_id,
                 create_time: timestamp(first.create_time),
                 entries: entries.iter().map(entry).collect(),
+                payout_id,
+                adjustment_id,
             };
             Ok(pb::GetTransactionResponse { transaction: Some(transaction) })
         })
         .await
+    }
+
+    type ExportStatementStream = BoxStream<pb::ExportStatementResponse>;
+
+    async fn export_statement(
+        &self,
+        _request: Request<pb::ExportStatementRequest>,
+    ) -> Result<Response<Self::ExportStatementStream>, Status> {
+        Err(status::finish(Failure::unimplemented("ExportStatement")))
+    }
+
+    async fn propose_adjustment(
+        &self,
+        _request: Request<pb::ProposeAdjustmentRequest>,
+    ) -> Result<Response<pb::ProposeAdjustmentResponse>, Status> {
+        Err(status::finish(Failure::unimplemented("ProposeAdjustment")))
+    }
+
+    async fn approve_adjustment(
+        &self,
+        _request: Request<pb::ApproveAdjustmentRequest>,
+    ) -> Result<Response<pb::ApproveAdjustmentResponse>, Status> {
+        Err(status::finish(Failure::unimplemented("ApproveAdjustment")))
+    }
+
+    async fn reject_adjustment(
+        &self,
+        _request: Request<pb::RejectAdjustmentRequest>,
+    ) -> Result<Response<pb::RejectAdjustmentResponse>, Status> {
+        Err(status::finish(Failure::unimplemented("RejectAdjustment")))
+    }
+
+    async fn list_adjustments(
+        &self,
+        _request: Request<pb::ListAdjustmentsRequest>,
+    ) -> Result<Response<pb::ListAdjustmentsResponse>, Status> {
+        Err(status::finish(Failure::unimplemented("ListAdjustments")))
     }
 
     async fn check_ledger(
@@ -99,7 +145,7 @@ impl LedgerService for Api {
                     rows: check.rows,
                 })
                 .collect();
-            Ok(pb::CheckLedgerResponse { ok: checks.iter().all(|check| check.ok), checks })
+            Ok(pb::CheckLedgerResponse { ok: checks.iter().all(|check| check.ok), checks, checkpoint: String::new() })
         })
         .await
     }
@@ -110,15 +156,34 @@ fn asset(ticker: &str) -> Checked<Asset> {
 }
 
 fn signed(asset: Asset, minor_units: i64) -> Option<pb::Amount> {
-    Some(pb::Amount { asset: asset.ticker().to_owned(), minor_units })
+    Some(outward::signed(asset, minor_units))
+}
+
+/// A transaction's kind, and the IDs of payment, payout and adjustment.
+fn subject(subject: Subject) -> (pb::TransactionKind, String, String, String) {
+    use pb::TransactionKind as Kind;
+    let none = String::new;
+    match subject {
+        Subject::Sale(payment_id) => (Kind::ProSale, payment_id.to_string(), none(), none()),
+        Subject::Release => (Kind::Release, none(), none(), none()),
+        Subject::Refund(payment_id) => (Kind::Refund, payment_id.to_string(), none(), none()),
+        Subject::PayoutReserved(payout_id) => (Kind::PayoutReserved, none(), payout_id.to_string(), none()),
+        Subject::PayoutPaid(payout_id) => (Kind::PayoutPaid, none(), payout_id.to_string(), none()),
+        Subject::PayoutReturned(payout_id) => (Kind::PayoutReturned, none(), payout_id.to_string(), none()),
+        Subject::Adjustment(adjustment_id) => (Kind::Adjustment, none(), none(), adjustment_id.to_string()),
+    }
 }
 
 fn entry(entry: &EntryView) -> pb::Entry {
     let (partner_id, purpose) = match entry.purpose {
         Purpose::PartnerAvailable(owner) => (owner.to_string(), pb::AccountPurpose::PartnerAvailable),
+        Purpose::PartnerPending(owner) => (owner.to_string(), pb::AccountPurpose::PartnerPending),
+        Purpose::PartnerReserved(owner) => (owner.to_string(), pb::AccountPurpose::PartnerReserved),
+        Purpose::PlatformAdjustments => (String::new(), pb::AccountPurpose::PlatformAdjustments),
         Purpose::PlatformClearing => (String::new(), pb::AccountPurpose::PlatformClearing),
         Purpose::PlatformRevenue => (String::new(), pb::AccountPurpose::PlatformRevenue),
     };
+    let (kind, payment_id, payout_id, adjustment_id) = subject(entry.subject);
     pb::Entry {
         transaction_id: entry.transaction_id.to_string(),
         account_id: entry.account_id.to_string(),
@@ -128,7 +193,9 @@ fn entry(entry: &EntryView) -> pb::Entry {
         balance_after: signed(entry.asset, entry.balance_after),
         version: entry.version,
         create_time: timestamp(entry.create_time),
-        kind: pb::TransactionKind::ProSale.into(),
-        payment_id: entry.payment_id.to_string(),
+        kind: kind.into(),
+        payment_id,
+        payout_id,
+        adjustment_id,
     }
 }

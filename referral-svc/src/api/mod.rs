@@ -6,12 +6,14 @@ mod leaderboard;
 mod ledger;
 mod partner;
 mod payment;
+mod payout;
 mod status;
 
-use std::sync::Arc;
+use std::{pin::Pin, sync::Arc};
 
 use chrono::{DateTime, Utc};
 use diesel_async::AsyncPgConnection;
+use futures_util::Stream;
 use prost::Message;
 use referral_domain::command::Command;
 use service::{
@@ -27,6 +29,9 @@ use crate::{
     store::{self, clock::Clock},
     wire::fields::{self, Checked},
 };
+
+/// What a streaming answer is.
+type BoxStream<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 /// What every service of this contract works with.
 #[derive(Clone)]

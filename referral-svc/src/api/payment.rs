@@ -6,15 +6,16 @@ use referral_domain::{
     payment::PaymentState,
 };
 use service::error::Failure;
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 use uuid::Uuid;
 
-use super::{Api, existing_partner, status};
+use super::{Api, BoxStream, existing_partner, status};
 use crate::{
     store::{
         commissions,
         partners::Key,
         payments::{self, Filter},
+        refunds,
     },
     wire::{
         fields::{self, Checked},
@@ -55,9 +56,9 @@ impl PaymentService for Api {
 
     async fn refund_payment(
         &self,
-        _request: Request<pb::RefundPaymentRequest>,
+        request: Request<pb::RefundPaymentRequest>,
     ) -> Result<Response<pb::RefundPaymentResponse>, Status> {
-        Err(status::finish(Failure::unimplemented("RefundPayment")))
+        self.command(request, "RefundPayment", |message| &mut message.request_id, inward::refund_payment).await
     }
 
     async fn get_payment(
@@ -74,9 +75,14 @@ impl PaymentService for Api {
                 Some(_) => commissions::of_payments(connection, &[payment_id]).await?,
                 None => Vec::new(),
             };
+            let refunds = match payment.success() {
+                Some(success) if success.refunded > 0 => refunds::of_payment(connection, payment_id).await?,
+                _ => Vec::new(),
+            };
             Ok(pb::GetPaymentResponse {
                 payment: Some(outward::payment(&payment, now)),
                 commissions: commissions.iter().map(outward::commission).collect(),
+                refunds: refunds.iter().map(outward::refund).collect(),
             })
         })
         .await
@@ -95,10 +101,6 @@ impl PaymentService for Api {
             if let Some(partner_id) = partner_id {
                 existing_partner(connection, &Key::Id(partner_id)).await?;
             }
-            let Some(state) = state else {
-                // Refunds are not built yet, so nothing is in this state.
-                return Ok(pb::ListPaymentsResponse::default());
-            };
             let filter = Filter { partner_id, state: state.map(|state| (state, now)) };
             let mut payments = payments::list(connection, &filter, page.after_or(Uuid::max()), page.limit()).await?;
             let next_page_token = page.cut(&mut payments, |payment| payment.payment_id.into());
@@ -106,6 +108,22 @@ impl PaymentService for Api {
             Ok(pb::ListPaymentsResponse { payments, next_page_token })
         })
         .await
+    }
+
+    async fn explain_commission(
+        &self,
+        _request: Request<pb::ExplainCommissionRequest>,
+    ) -> Result<Response<pb::ExplainCommissionResponse>, Status> {
+        Err(status::finish(Failure::unimplemented("ExplainCommission")))
+    }
+
+    type ReconcilePaymentsStream = BoxStream<pb::ReconcilePaymentsResponse>;
+
+    async fn reconcile_payments(
+        &self,
+        _request: Request<Streaming<pb::ReconcilePaymentsRequest>>,
+    ) -> Result<Response<Self::ReconcilePaymentsStream>, Status> {
+        Err(status::finish(Failure::unimplemented("ReconcilePayments")))
     }
 
     async fn list_commissions(
@@ -142,17 +160,18 @@ impl PaymentService for Api {
     }
 }
 
-/// Which state is asked for: Some(None) is any, None is one that nothing can be in yet.
-fn state_filter(state: i32) -> Checked<Option<Option<PaymentState>>> {
+/// Which state is asked for; none: any.
+fn state_filter(state: i32) -> Checked<Option<PaymentState>> {
     use pb::PaymentState as Asked;
     let asked = Asked::try_from(state).map_err(|_| Failure::violation("state", "must be a PaymentState"))?;
     Ok(match asked {
-        Asked::Unspecified => Some(None),
-        Asked::Pending => Some(Some(PaymentState::Pending)),
-        Asked::InReview => Some(Some(PaymentState::InReview)),
-        Asked::Succeeded => Some(Some(PaymentState::Succeeded)),
-        Asked::Rejected => Some(Some(PaymentState::Rejected)),
-        Asked::Expired => Some(Some(PaymentState::Expired)),
-        Asked::Refunded | Asked::PartiallyRefunded => None,
+        Asked::Unspecified => None,
+        Asked::Pending => Some(PaymentState::Pending),
+        Asked::InReview => Some(PaymentState::InReview),
+        Asked::Succeeded => Some(PaymentState::Succeeded),
+        Asked::Rejected => Some(PaymentState::Rejected),
+        Asked::Expired => Some(PaymentState::Expired),
+        Asked::Refunded => Some(PaymentState::Refunded),
+        Asked::PartiallyRefunded => Some(PaymentState::PartiallyRefunded),
     })
 }

@@ -50,6 +50,7 @@ fn code(class: RefusalClass) -> Code {
         RefusalClass::NotFound => Code::NotFound,
         RefusalClass::AlreadyExists => Code::AlreadyExists,
         RefusalClass::FailedPrecondition => Code::FailedPrecondition,
+        RefusalClass::Unavailable => Code::Unavailable,
     }
 }
 
@@ -60,8 +61,13 @@ pub(super) fn of_refusal(reason: String, message: String, replay: bool) -> Failu
     if replay { failure.with_metadata(REPLAY, "true") } else { failure }
 }
 
+/// A refusal that is not remembered.
 pub(super) fn of_invalid(refusal: &Refusal) -> Failure {
     let message = refusal.to_string();
+    let (reason, class) = refusal.kind();
+    if class == RefusalClass::Unavailable {
+        return Failure::new(code(class), reason, message).with_retry(RETRY_LATER);
+    }
     match message.split_once(": ") {
         Some((field, description)) => Failure::violation(field, description),
         None => Failure::new(Code::InvalidArgument, Failure::INVALID_ARGUMENT, message),

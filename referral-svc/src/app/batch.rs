@@ -9,12 +9,13 @@ use std::{
 use chrono::{DateTime, Utc};
 use diesel::result::Error;
 use referral_domain::{
-    command::{Command, Outcome, RefusalClass},
+    command::{Command, Outcome},
     decide::{Context, decide},
     id::IdSource,
     payment::Method,
     plan::Plan,
     state::{Decision, State},
+    ton::TonOffer,
 };
 use service::database::{self, Pool};
 use uuid::Uuid;
@@ -100,12 +101,20 @@ async fn decide_and_write(transaction: &mut Transaction, rules: &Rules, batch: &
     }
     load::stripes(transaction, batch.iter().map(|queued| &queued.command), &mut stripes).await?;
     locks::take(transaction, tree_changes, &stripes).await?;
-    let now = transaction.now(&rules.clock).await?;
     let known = requests::load(transaction, &keys).await?;
     let fresh = batch.iter().filter(|queued| key(queued).is_none_or(|key| !known.contains_key(&key)));
     let state = load::state(transaction, fresh.map(|queued| &queued.command), &rules.plan).await?;
-    let mut deciding =
-        Deciding { rules, now, state, known, written: Written::default(), ids: IdSource::new(now, rand::random) };
+    // Every lock is held by now: what is booked in an account is booked in the order of time.
+    let now = transaction.now(&rules.clock).await?;
+    let mut deciding = Deciding {
+        rules,
+        now,
+        state,
+        known,
+        written: Written::default(),
+        ids: IdSource::new(now, rand::random),
+        ton: None,
+    };
     let answers = batch.iter().map(|queued| deciding.answer(queued)).collect();
     let Deciding { state, written, .. } = deciding;
     if written.is_empty() {
@@ -122,6 +131,7 @@ struct Deciding<'a> {
     known: HashMap<RequestKey, Answered>,
     written: Written,
     ids: IdSource,
+    ton: Option<TonOffer>,
 }
 
 impl Deciding<'_> {
@@ -129,7 +139,14 @@ impl Deciding<'_> {
         if let Some(first) = key(queued).and_then(|key| self.known.get(&key)) {
             return replay(queued, first);
         }
-        let context = Context { now: self.now, plan: &self.rules.plan, methods: &self.rules.methods };
+        let ton = self.ton.as_ref();
+        let context = Context {
+            now: self.now,
+            plan: &self.rules.plan,
+            methods: &self.rules.methods,
+            caller: &queued.caller,
+            ton,
+        };
         let (state, ids) = (&self.state, &mut self.ids);
         // Whatever is logged here belongs to this command's trace, not to the batch's.
         let (_entered, _reported) = (queued.span.enter(), queued.scope.enter());
@@ -161,7 +178,7 @@ impl Deciding<'_> {
             }
             Err(refusal) => {
                 let (reason, class) = refusal.kind();
-                if class == RefusalClass::InvalidArgument {
+                if !class.is_remembered() {
                     answer.settled = Settled::Invalid(refusal);
                     return answer;
                 }
@@ -182,6 +199,7 @@ impl Deciding<'_> {
             trace_id: Uuid::try_parse(&queued.trace_id).unwrap_or_default(),
             request_id: queued.request_id,
             detail: decision.detail,
+            notices: i32::try_from(decision.changes.notices.len()).ok(),
         });
         if !decision.changes.notices.is_empty() {
             self.written.outbox.push(OutboxEvent {

@@ -3,19 +3,19 @@
 mod batch;
 mod bookkeeper;
 mod broadcaster;
-mod census;
 mod committer;
 mod load;
 mod publisher;
 mod queue;
 mod sampler;
+mod sweeper;
 mod write;
 
 pub(crate) use batch::Rules;
 pub(crate) use bookkeeper::{Bookkeeper, check_books};
 pub(crate) use broadcaster::Broadcaster;
-pub(crate) use census::run as run_census;
 pub(crate) use committer::Committer;
 pub(crate) use publisher::Publisher;
 pub(crate) use queue::{CommandQueue, Failed, Queued, Settled};
 pub(crate) use sampler::run as run_sampler;
+pub(crate) use sweeper::Sweeper;

@@ -138,7 +138,7 @@ pub(crate) enum Settled {
     Done(Arc<[u8]>),
     /// Refused: the stable reason, and a text for people.
     Refused { reason: String, message: String },
-    /// Refused as bad input, which is never remembered.
+    /// Refused in a way that is never remembered: bad input, or nothing that can be had at the moment.
     Invalid(Refusal),
 }
 

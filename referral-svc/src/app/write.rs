@@ -10,7 +10,7 @@ use crate::store::{
     audit::{self, AuditEvent},
     broadcasts, commissions, ledger,
     outbox::{self, OutboxEvent},
-    partners, payments,
+    partners, payments, refunds,
     requests::{self, Answered},
     standings,
     transaction::Transaction,
@@ -22,6 +22,7 @@ use crate::store::{
 pub(super) struct Written {
     pub(super) changes: Vec<Changes>,
     pub(super) dirty: Dirty,
+    /// One a command, as `changes`.
     pub(super) audit: Vec<AuditEvent>,
     pub(super) outbox: Vec<OutboxEvent>,
     pub(super) requests: Vec<Answered>,
@@ -50,7 +51,7 @@ impl Written {
         let new_payment_ids: Vec<_> = self
             .changes
             .iter()
-            .filter_map(|changes| changes.payment.as_ref())
+            .flat_map(|changes| &changes.payments)
             .map(|payment| payment.payment_id)
             .filter(|id| !changed_payments.contains(id))
             .collect();
@@ -78,8 +79,28 @@ impl Written {
             self.dirty.standings.iter().filter(|id| !new_ids.contains(id)).filter_map(standing)
         );
         write_all!(transaction, xp_awards::insert, self.changes.iter().flat_map(|changes| &changes.awards));
-        write_all!(transaction, ledger::post, self.changes.iter().filter_map(|changes| changes.transaction.as_ref()));
+        write_all!(transaction, refunds::insert, self.changes.iter().filter_map(|changes| changes.refund.as_ref()));
+        write_all!(
+            transaction,
+            ledger::post,
+            self.changes.iter().zip(&self.audit).flat_map(|(changes, record)| {
+                changes.transactions.iter().map(|posted| (posted, record.audit_event_id))
+            })
+        );
         write_all!(transaction, commissions::insert, self.changes.iter().flat_map(|changes| &changes.commissions));
+        write_all!(
+            transaction,
+            commissions::update,
+            self.dirty.commissions.iter().filter_map(|key| state.commissions.get(key))
+        );
+        write_all!(
+            transaction,
+            refunds::insert_clawbacks,
+            self.changes
+                .iter()
+                .filter_map(|changes| changes.refund.as_ref())
+                .flat_map(|refund| refund.clawbacks.iter().map(move |clawback| (refund, clawback)))
+        );
         let changed_broadcasts = &self.dirty.broadcasts;
         let new_broadcasts = self.changes.iter().filter_map(|changes| changes.broadcast.as_ref());
         write_all!(

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use referral_domain::{
-    command::{Attribution, Command, Outcome, RefusalClass},
+    command::{Attribution, Command, Outcome},
+    posting::Subject,
     state::{Changes, Decision, State},
 };
 
@@ -46,10 +47,7 @@ impl Tally {
                 *tally.confirmations.entry(SUCCEEDED).or_default() += 1;
             }
             // Bad input is no confirmation that the rules had to refuse.
-            Err(refusal)
-                if matches!(command, Command::ConfirmPayment { .. })
-                    && refusal.kind().1 != RefusalClass::InvalidArgument =>
-            {
+            Err(refusal) if matches!(command, Command::ConfirmPayment { .. }) && refusal.kind().1.is_remembered() => {
                 *tally.confirmations.entry(REFUSED).or_default() += 1;
             }
             _ => {}
@@ -73,7 +71,9 @@ impl Tally {
     }
 
     fn add_changes(&mut self, state: &State, changes: &Changes) {
-        if let Some((buyer, _)) = changes.pro {
+        if let Some(Subject::Sale(payment_id)) = changes.transactions.first().map(|transaction| transaction.subject)
+            && let Some(buyer) = state.payments.get(&payment_id).map(|payment| payment.partner_id)
+        {
             let had_pro = state.standings.get(&buyer).is_some_and(|standing| standing.pro_expires_at.is_some());
             let referred = state.partners.get(&buyer).is_some_and(|partner| !partner.lineage.is_empty());
             *self.upgrades.entry((if had_pro { RENEWAL } else { NEW }, referred)).or_default() += 1;

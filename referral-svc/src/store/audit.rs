@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use diesel::{
     ExpressionMethods, QueryDsl, Queryable, QueryableByName, Selectable, SelectableHelper,
-    sql_types::{Array, Nullable, Text, Timestamptz, Uuid as SqlUuid},
+    sql_types::{Array, Integer, Nullable, Text, Timestamptz, Uuid as SqlUuid},
 };
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use uuid::Uuid;
@@ -23,13 +23,16 @@ pub(crate) struct AuditEvent {
     pub(crate) trace_id: Uuid,
     pub(crate) request_id: Option<Uuid>,
     pub(crate) detail: String,
+    /// How many notices its event asks for.
+    pub(crate) notices: Option<i32>,
 }
 
 pub(crate) async fn insert(transaction: &mut Transaction, rows: &[AuditEvent]) -> Result<()> {
     let text = |of: fn(&AuditEvent) -> &str| rows.iter().map(of).collect::<Vec<_>>();
     Sql::new(
-        "INSERT INTO audit_events (audit_event_id, create_time, actor, action, subject_id, outcome, trace_id, request_id, detail)
-         SELECT * FROM unnest({}, {}, {}, {}, {}, {}, {}, {}, {})",
+        "INSERT INTO audit_events (audit_event_id, create_time, actor, action, subject_id, outcome, trace_id, request_id, detail,
+             notices)
+         SELECT * FROM unnest({}, {}, {}, {}, {}, {}, {}, {}, {}, {})",
     )
     .bind::<Array<SqlUuid>, _>(rows.iter().map(|row| row.audit_event_id).collect::<Vec<_>>())
     .bind::<Array<Timestamptz>, _>(rows.iter().map(|row| row.create_time).collect::<Vec<_>>())
@@ -40,6 +43,7 @@ pub(crate) async fn insert(transaction: &mut Transaction, rows: &[AuditEvent]) -
     .bind::<Array<SqlUuid>, _>(rows.iter().map(|row| row.trace_id).collect::<Vec<_>>())
     .bind::<Array<Nullable<SqlUuid>>, _>(rows.iter().map(|row| row.request_id).collect::<Vec<_>>())
     .bind::<Array<Text>, _>(text(|row| &row.detail))
+    .bind::<Array<Nullable<Integer>>, _>(rows.iter().map(|row| row.notices).collect::<Vec<_>>())
     .execute(transaction.connection())
     .await?;
     Ok(())

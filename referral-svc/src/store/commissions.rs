@@ -3,11 +3,11 @@
 use chrono::{DateTime, Utc};
 use diesel::{
     BoolExpressionMethods, ExpressionMethods, QueryDsl, Queryable, QueryableByName, Selectable, SelectableHelper,
-    sql_types::{Array, BigInt, Integer, SmallInt, Text, Timestamptz, Uuid as SqlUuid},
+    sql_types::{Array, BigInt, Integer, Nullable, SmallInt, Text, Timestamptz, Uuid as SqlUuid},
 };
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use referral_domain::{
-    commission::Commission,
+    commission::{Commission, CommissionKey, Hold},
     id::{PartnerId, PaymentId},
 };
 use uuid::Uuid;
@@ -33,7 +33,16 @@ struct CommissionRow {
     amount: i64,
     transaction_id: Uuid,
     create_time: DateTime<Utc>,
+    state: String,
+    release_time: Option<DateTime<Utc>>,
+    release_transaction_id: Option<Uuid>,
+    reversed: i64,
+    reserved: i64,
+    paid: i64,
 }
+
+const PENDING: &str = "PENDING";
+const AVAILABLE: &str = "AVAILABLE";
 
 impl TryFrom<CommissionRow> for Commission {
     type Error = diesel::result::Error;
@@ -49,6 +58,14 @@ impl TryFrom<CommissionRow> for Commission {
             amount: amount(&row.asset, row.amount)?,
             transaction_id: row.transaction_id.into(),
             create_time: row.create_time,
+            hold: row.release_time.map(|release_time| Hold {
+                release_time,
+                is_held: row.state == PENDING,
+                transaction_id: row.release_transaction_id.map(Into::into),
+            }),
+            reversed: row.reversed,
+            reserved: row.reserved,
+            paid: row.paid,
         })
     }
 }
@@ -56,8 +73,8 @@ impl TryFrom<CommissionRow> for Commission {
 pub(crate) async fn insert(transaction: &mut Transaction, rows: &[&Commission]) -> Result<()> {
     Sql::new(
         "INSERT INTO commissions (payment_id, level, earner_id, rate_bps, plan_version, asset, base, amount,
-             transaction_id, create_time)
-         SELECT * FROM unnest({}, {}, {}, {}, {}, {}, {}, {}, {}, {})",
+             transaction_id, create_time, release_time, state)
+         SELECT * FROM unnest({}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {})",
     )
     .bind::<Array<SqlUuid>, _>(uuids(rows.iter().map(|row| row.payment_id)))
     .bind::<Array<SmallInt>, _>(rows.iter().map(|row| i16::from(row.level)).collect::<Vec<_>>())
@@ -69,6 +86,36 @@ pub(crate) async fn insert(transaction: &mut Transaction, rows: &[&Commission]) 
     .bind::<Array<BigInt>, _>(rows.iter().map(|row| row.amount.minor_units()).collect::<Vec<_>>())
     .bind::<Array<SqlUuid>, _>(uuids(rows.iter().map(|row| row.transaction_id)))
     .bind::<Array<Timestamptz>, _>(rows.iter().map(|row| row.create_time).collect::<Vec<_>>())
+    .bind::<Array<Nullable<Timestamptz>>, _>(
+        rows.iter().map(|row| row.hold.map(|hold| hold.release_time)).collect::<Vec<_>>(),
+    )
+    .bind::<Array<Text>, _>(rows.iter().map(|row| state(row)).collect::<Vec<_>>())
+    .execute(transaction.connection())
+    .await?;
+    Ok(())
+}
+
+fn state(commission: &Commission) -> &'static str {
+    if commission.is_held() { PENDING } else { AVAILABLE }
+}
+
+/// Writes what became of commissions. Their earners' accounts are locked.
+pub(crate) async fn update(transaction: &mut Transaction, rows: &[&Commission]) -> Result<()> {
+    let released = |row: &&Commission| row.hold.and_then(|hold| hold.transaction_id).map(Uuid::from);
+    Sql::new(
+        "UPDATE commissions c SET state = n.state, release_transaction_id = n.release_transaction_id,
+             reversed = n.reversed, reserved = n.reserved, paid = n.paid
+         FROM unnest({}, {}, {}, {}, {}, {}, {})
+             AS n (payment_id, level, state, release_transaction_id, reversed, reserved, paid)
+         WHERE c.payment_id = n.payment_id AND c.level = n.level",
+    )
+    .bind::<Array<SqlUuid>, _>(uuids(rows.iter().map(|row| row.payment_id)))
+    .bind::<Array<SmallInt>, _>(rows.iter().map(|row| i16::from(row.level)).collect::<Vec<_>>())
+    .bind::<Array<Text>, _>(rows.iter().map(|row| state(row)).collect::<Vec<_>>())
+    .bind::<Array<Nullable<SqlUuid>>, _>(rows.iter().map(released).collect::<Vec<_>>())
+    .bind::<Array<BigInt>, _>(rows.iter().map(|row| row.reversed).collect::<Vec<_>>())
+    .bind::<Array<BigInt>, _>(rows.iter().map(|row| row.reserved).collect::<Vec<_>>())
+    .bind::<Array<BigInt>, _>(rows.iter().map(|row| row.paid).collect::<Vec<_>>())
     .execute(transaction.connection())
     .await?;
     Ok(())
@@ -88,6 +135,42 @@ pub(crate) async fn of_payments(connection: &mut AsyncPgConnection, payments: &[
 /// The same, for a batch that is being decided.
 pub(crate) async fn load(transaction: &mut Transaction, payments: &[PaymentId]) -> Result<Vec<Commission>> {
     of_payments(transaction.connection(), payments).await
+}
+
+/// Single commissions, for a batch that is being decided.
+pub(crate) async fn load_each(transaction: &mut Transaction, keys: &[CommissionKey]) -> Result<Vec<Commission>> {
+    let rows: Vec<CommissionRow> = Sql::new(
+        "SELECT c.payment_id, c.level, c.earner_id, c.rate_bps, c.plan_version, c.asset, c.base, c.amount, c.transaction_id,
+             c.create_time, c.state, c.release_time, c.release_transaction_id, c.reversed, c.reserved, c.paid
+         FROM unnest({}, {}) AS n (payment_id, level)
+         JOIN commissions c ON c.payment_id = n.payment_id AND c.level = n.level",
+    )
+    .bind::<Array<SqlUuid>, _>(uuids(keys.iter().map(|key| key.0)))
+    .bind::<Array<SmallInt>, _>(keys.iter().map(|key| i16::from(key.1)).collect::<Vec<_>>())
+    .load(transaction.connection())
+    .await?;
+    rows.into_iter().map(TryInto::try_into).collect()
+}
+
+/// Held commissions whose time has come, the earliest first.
+pub(crate) async fn due(
+    connection: &mut AsyncPgConnection,
+    now: DateTime<Utc>,
+    limit: i64,
+) -> Result<Vec<CommissionKey>> {
+    let rows: Vec<(Uuid, i16)> = commissions::table
+        .filter(commissions::state.eq(PENDING))
+        .filter(commissions::release_time.le(now))
+        .order(commissions::release_time)
+        .limit(limit)
+        .select((commissions::payment_id, commissions::level))
+        .load(connection)
+        .await?;
+    rows.into_iter()
+        .map(|(payment_id, level)| {
+            Ok((payment_id.into(), u8::try_from(level).map_err(|_| impossible("a commission's level"))?))
+        })
+        .collect()
 }
 
 /// Where a page of commissions ended: newest sale first, then by level.

@@ -9,9 +9,9 @@ use diesel::{
 };
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use referral_domain::{
-    id::{PartnerId, PaymentId, TransactionId},
+    id::{PartnerId, TransactionId},
     money::Asset,
-    posting::{Account, AccountKey, Purpose, Transaction as Posted},
+    posting::{Account, AccountKey, Purpose, Subject, Transaction as Posted},
 };
 use uuid::Uuid;
 
@@ -23,23 +23,60 @@ use super::{
 };
 
 const AVAILABLE: &str = "PARTNER_AVAILABLE";
+const PENDING: &str = "PARTNER_PENDING";
+const RESERVED: &str = "PARTNER_RESERVED";
 const CLEARING: &str = "PLATFORM_CLEARING";
 const REVENUE: &str = "PLATFORM_REVENUE";
+const ADJUSTMENTS: &str = "PLATFORM_ADJUSTMENTS";
 
 fn columns(purpose: Purpose) -> (&'static str, Option<Uuid>) {
     match purpose {
         Purpose::PartnerAvailable(owner) => (AVAILABLE, Some(owner.into())),
+        Purpose::PartnerPending(owner) => (PENDING, Some(owner.into())),
+        Purpose::PartnerReserved(owner) => (RESERVED, Some(owner.into())),
         Purpose::PlatformClearing => (CLEARING, None),
         Purpose::PlatformRevenue => (REVENUE, None),
+        Purpose::PlatformAdjustments => (ADJUSTMENTS, None),
     }
 }
 
 fn purpose(name: &str, owner_id: Option<Uuid>) -> Result<Purpose> {
     match (name, owner_id) {
         (AVAILABLE, Some(owner)) => Ok(Purpose::PartnerAvailable(owner.into())),
+        (PENDING, Some(owner)) => Ok(Purpose::PartnerPending(owner.into())),
+        (RESERVED, Some(owner)) => Ok(Purpose::PartnerReserved(owner.into())),
         (CLEARING, None) => Ok(Purpose::PlatformClearing),
         (REVENUE, None) => Ok(Purpose::PlatformRevenue),
+        (ADJUSTMENTS, None) => Ok(Purpose::PlatformAdjustments),
         _ => Err(impossible("an account's purpose")),
+    }
+}
+
+/// A transaction's kind, and the IDs of payment, payout and adjustment.
+type SubjectColumns = (&'static str, Option<Uuid>, Option<Uuid>, Option<Uuid>);
+
+fn subject_columns(subject: Subject) -> SubjectColumns {
+    match subject {
+        Subject::Sale(payment_id) => ("PRO_SALE", Some(payment_id.into()), None, None),
+        Subject::Release => ("RELEASE", None, None, None),
+        Subject::Refund(payment_id) => ("REFUND", Some(payment_id.into()), None, None),
+        Subject::PayoutReserved(payout_id) => ("PAYOUT_RESERVED", None, Some(payout_id.into()), None),
+        Subject::PayoutPaid(payout_id) => ("PAYOUT_PAID", None, Some(payout_id.into()), None),
+        Subject::PayoutReturned(payout_id) => ("PAYOUT_RETURNED", None, Some(payout_id.into()), None),
+        Subject::Adjustment(adjustment_id) => ("ADJUSTMENT", None, None, Some(adjustment_id.into())),
+    }
+}
+
+fn subject(kind: &str, payment: Option<Uuid>, payout: Option<Uuid>, adjustment: Option<Uuid>) -> Result<Subject> {
+    match (kind, payment, payout, adjustment) {
+        ("PRO_SALE", Some(id), None, None) => Ok(Subject::Sale(id.into())),
+        ("RELEASE", None, None, None) => Ok(Subject::Release),
+        ("REFUND", Some(id), None, None) => Ok(Subject::Refund(id.into())),
+        ("PAYOUT_RESERVED", None, Some(id), None) => Ok(Subject::PayoutReserved(id.into())),
+        ("PAYOUT_PAID", None, Some(id), None) => Ok(Subject::PayoutPaid(id.into())),
+        ("PAYOUT_RETURNED", None, Some(id), None) => Ok(Subject::PayoutReturned(id.into())),
+        ("ADJUSTMENT", None, None, Some(id)) => Ok(Subject::Adjustment(id.into())),
+        _ => Err(impossible("a transaction's kind")),
     }
 }
 
@@ -76,25 +113,30 @@ pub(crate) async fn open_accounts(
         .collect()
 }
 
-/// Books transactions. The database checks each, and carries the balances on.
-pub(crate) async fn post(transaction: &mut Transaction, posted: &[&Posted]) -> Result<()> {
+/// Books transactions, each with the record of its command. The database checks each, and carries the balances on.
+pub(crate) async fn post(transaction: &mut Transaction, posted: &[(&Posted, Uuid)]) -> Result<()> {
     let connection = transaction.connection();
+    let subjects: Vec<SubjectColumns> = posted.iter().map(|(posted, _)| subject_columns(posted.subject)).collect();
     Sql::new(
-        "INSERT INTO ledger_transactions (transaction_id, payment_id, create_time, kind)
-         SELECT n.*, 'PRO_SALE' FROM unnest({}, {}, {}) AS n",
+        "INSERT INTO ledger_transactions (transaction_id, create_time, audit_event_id, kind, payment_id, payout_id, adjustment_id)
+         SELECT * FROM unnest({}, {}, {}, {}, {}, {}, {})",
     )
-    .bind::<Array<SqlUuid>, _>(uuids(posted.iter().map(|posted| posted.transaction_id)))
-    .bind::<Array<SqlUuid>, _>(uuids(posted.iter().map(|posted| posted.payment_id)))
-    .bind::<Array<Timestamptz>, _>(posted.iter().map(|posted| posted.create_time).collect::<Vec<_>>())
+    .bind::<Array<SqlUuid>, _>(uuids(posted.iter().map(|(posted, _)| posted.transaction_id)))
+    .bind::<Array<Timestamptz>, _>(posted.iter().map(|(posted, _)| posted.create_time).collect::<Vec<_>>())
+    .bind::<Array<SqlUuid>, _>(posted.iter().map(|(_, audit_event_id)| *audit_event_id).collect::<Vec<_>>())
+    .bind::<Array<Text>, _>(subjects.iter().map(|subject| subject.0).collect::<Vec<_>>())
+    .bind::<Array<Nullable<SqlUuid>>, _>(subjects.iter().map(|subject| subject.1).collect::<Vec<_>>())
+    .bind::<Array<Nullable<SqlUuid>>, _>(subjects.iter().map(|subject| subject.2).collect::<Vec<_>>())
+    .bind::<Array<Nullable<SqlUuid>>, _>(subjects.iter().map(|subject| subject.3).collect::<Vec<_>>())
     .execute(connection)
     .await?;
-    let entries = || posted.iter().flat_map(|posted| &posted.entries);
+    let entries = || posted.iter().flat_map(|(posted, _)| &posted.entries);
     Sql::new(
         "INSERT INTO ledger_entries (transaction_id, account_id, version, amount, balance_after)
          SELECT * FROM unnest({}, {}, {}, {}, {})",
     )
     .bind::<Array<SqlUuid>, _>(uuids(
-        posted.iter().flat_map(|posted| posted.entries.iter().map(|_| posted.transaction_id)),
+        posted.iter().flat_map(|(posted, _)| posted.entries.iter().map(|_| posted.transaction_id)),
     ))
     .bind::<Array<BigInt>, _>(entries().map(|entry| entry.account_id).collect::<Vec<_>>())
     .bind::<Array<BigInt>, _>(entries().map(|entry| entry.version).collect::<Vec<_>>())
@@ -130,14 +172,22 @@ pub(crate) struct EntryView {
     pub(crate) amount: i64,
     pub(crate) balance_after: i64,
     pub(crate) transaction_id: TransactionId,
-    pub(crate) payment_id: PaymentId,
+    pub(crate) subject: Subject,
     pub(crate) create_time: DateTime<Utc>,
 }
 
-type EntryColumns = (i64, i64, i64, i64, Uuid, String, Option<Uuid>, String, Uuid, DateTime<Utc>);
+type EntryColumns = (
+    (i64, i64, i64, i64, Uuid),
+    (String, Option<Uuid>, String),
+    (String, Option<Uuid>, Option<Uuid>, Option<Uuid>, DateTime<Utc>),
+);
 
 fn entry_view(row: EntryColumns) -> Result<EntryView> {
-    let (account_id, version, amount, balance_after, transaction_id, name, owner, asset, payment_id, create_time) = row;
+    let (
+        (account_id, version, amount, balance_after, transaction_id),
+        (name, owner, asset),
+        (kind, payment, payout, adjustment, create_time),
+    ) = row;
     Ok(EntryView {
         purpose: purpose(&name, owner)?,
         asset: Asset::from_ticker(&asset).ok_or_else(|| impossible("an account's asset"))?,
@@ -146,7 +196,7 @@ fn entry_view(row: EntryColumns) -> Result<EntryView> {
         amount,
         balance_after,
         transaction_id: transaction_id.into(),
-        payment_id: payment_id.into(),
+        subject: subject(&kind, payment, payout, adjustment)?,
         create_time,
     })
 }
@@ -159,16 +209,21 @@ macro_rules! entries {
                 ledger_transactions::table.on(ledger_transactions::transaction_id.eq(ledger_entries::transaction_id)),
             )
             .select((
-                ledger_entries::account_id,
-                ledger_entries::version,
-                ledger_entries::amount,
-                ledger_entries::balance_after,
-                ledger_entries::transaction_id,
-                accounts::purpose,
-                accounts::owner_id,
-                accounts::asset,
-                ledger_transactions::payment_id,
-                ledger_transactions::create_time,
+                (
+                    ledger_entries::account_id,
+                    ledger_entries::version,
+                    ledger_entries::amount,
+                    ledger_entries::balance_after,
+                    ledger_entries::transaction_id,
+                ),
+                (accounts::purpose, accounts::owner_id, accounts::asset),
+                (
+                    ledger_transactions::kind,
+                    ledger_transactions::payment_id,
+                    ledger_transactions::payout_id,
+                    ledger_transactions::adjustment_id,
+                    ledger_transactions::create_time,
+                ),
             ))
     };
 }

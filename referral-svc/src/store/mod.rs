@@ -13,6 +13,7 @@ pub(crate) mod outbox;
 pub(crate) mod partners;
 pub(crate) mod payments;
 pub(crate) mod plans;
+pub(crate) mod refunds;
 pub(crate) mod requests;
 mod schema;
 mod sql;
@@ -28,4 +29,10 @@ pub(crate) type Result<T> = std::result::Result<T, Error>;
 /// A row that the schema should have refused: a defect, said so.
 fn impossible(what: &'static str) -> Error {
     Error::DeserializationError(what.into())
+}
+
+/// Another writer came in between: the batch begins again.
+pub(crate) fn conflict() -> Error {
+    let message = "another writer came in between".to_owned();
+    Error::DatabaseError(diesel::result::DatabaseErrorKind::SerializationFailure, Box::new(message))
 }

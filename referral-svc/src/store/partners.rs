@@ -40,6 +40,7 @@ struct PartnerRow {
     locale: String,
     contacts: serde_json::Value,
     create_time: DateTime<Utc>,
+    attach_time: Option<DateTime<Utc>>,
 }
 
 impl TryFrom<PartnerRow> for Partner {
@@ -63,6 +64,7 @@ impl TryFrom<PartnerRow> for Partner {
                 contacts,
             },
             create_time: row.create_time,
+            attach_time: row.attach_time,
         })
     }
 }
@@ -186,12 +188,14 @@ pub(crate) async fn attach(transaction: &mut Transaction, attached: &Attached) -
          )
          UPDATE partners p
          SET referrer_id = CASE b.distance WHEN 0 THEN {} ELSE p.referrer_id END,
+             attach_time = CASE b.distance WHEN 0 THEN {} ELSE p.attach_time END,
              depth = p.depth + {},
              lineage = (p.lineage[1:least(b.distance, 9)] || {})[1:9]
          FROM below b WHERE p.partner_id = b.partner_id",
     )
     .bind::<SqlUuid, _>(Uuid::from(partner.partner_id))
     .bind::<Nullable<SqlUuid>, _>(partner.referrer_id.map(Uuid::from))
+    .bind::<Nullable<Timestamptz>, _>(partner.attach_time)
     .bind::<Integer, _>(attached.deeper)
     .bind::<Array<SqlUuid>, _>(uuids(partner.lineage.iter().copied()))
     .execute(transaction.connection())

@@ -43,6 +43,7 @@ struct PaymentRow {
     transaction_id: Option<Uuid>,
     reject_reason: Option<String>,
     override_reason: Option<String>,
+    refunded: i64,
 }
 
 pub(super) fn amount(asset: &str, minor_units: i64) -> Result<Amount> {
@@ -67,6 +68,7 @@ impl TryFrom<PaymentRow> for Payment {
             expire_time,
             progress: progress(row).ok_or_else(|| impossible("a payment's state"))?,
             late_references: Vec::new(),
+            ton: None,
         })
     }
 }
@@ -86,6 +88,7 @@ fn progress(row: PaymentRow) -> Option<Progress> {
                 pro_end: row.pro_end?,
                 transaction_id: row.transaction_id?.into(),
                 override_reason: row.override_reason,
+                refunded: row.refunded,
             },
         },
         _ => return None,
@@ -209,9 +212,10 @@ pub(crate) async fn update(transaction: &mut Transaction, payments: &[&Payment])
     Sql::new(
         "UPDATE payments p SET state = n.state, submitted_ref = n.submitted_ref, confirmed_ref = n.confirmed_ref,
              confirm_time = n.confirm_time, pro_start = n.pro_start, pro_end = n.pro_end,
-             transaction_id = n.transaction_id, reject_reason = n.reject_reason, override_reason = n.override_reason
-         FROM unnest({}, {}, {}, {}, {}, {}, {}, {}, {}, {}) AS n (payment_id, state, submitted_ref, confirmed_ref,
-             confirm_time, pro_start, pro_end, transaction_id, reject_reason, override_reason)
+             transaction_id = n.transaction_id, reject_reason = n.reject_reason, override_reason = n.override_reason,
+             refunded = n.refunded
+         FROM unnest({}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}) AS n (payment_id, state, submitted_ref, confirmed_ref,
+             confirm_time, pro_start, pro_end, transaction_id, reject_reason, override_reason, refunded)
          WHERE p.payment_id = n.payment_id",
     )
     .bind::<Array<SqlUuid>, _>(uuids(payments.iter().map(|payment| payment.payment_id)))
@@ -232,6 +236,9 @@ pub(crate) async fn update(transaction: &mut Transaction, payments: &[&Payment])
     .bind::<Array<Nullable<Text>>, _>(
         success().map(|success| success.and_then(|success| success.override_reason.as_deref())).collect::<Vec<_>>(),
     )
+    .bind::<Array<BigInt>, _>(
+        success().map(|success| success.map_or(0, |success| success.refunded)).collect::<Vec<_>>(),
+    )
     .execute(transaction.connection())
     .await?;
     Ok(())
@@ -245,6 +252,36 @@ pub(crate) async fn insert_late(transaction: &mut Transaction, late: &[&LateRefe
         .execute(transaction.connection())
         .await?;
     Ok(())
+}
+
+/// Which payments bought the periods of these partners, by partner; the earliest end first.
+pub(crate) async fn periods(
+    transaction: &mut Transaction,
+    partner_ids: &[Uuid],
+) -> Result<HashMap<PartnerId, Vec<PaymentId>>> {
+    let rows: Vec<(Uuid, Uuid)> = payments::table
+        .filter(payments::partner_id.eq_any(partner_ids))
+        .filter(payments::pro_end.is_not_null())
+        .order((payments::partner_id, payments::pro_end, payments::payment_id))
+        .select((payments::partner_id, payments::payment_id))
+        .load(transaction.connection())
+        .await?;
+    let mut periods: HashMap<PartnerId, Vec<PaymentId>> =
+        partner_ids.iter().map(|id| ((*id).into(), Vec::new())).collect();
+    for (partner_id, payment_id) in rows {
+        periods.entry(partner_id.into()).or_default().push(payment_id.into());
+    }
+    Ok(periods)
+}
+
+/// Who buys with these payments.
+pub(crate) async fn buyers(transaction: &mut Transaction, ids: &[Uuid]) -> Result<Vec<Uuid>> {
+    payments::table
+        .filter(payments::payment_id.eq_any(ids))
+        .select(payments::partner_id)
+        .distinct()
+        .load(transaction.connection())
+        .await
 }
 
 pub(crate) async fn find(connection: &mut AsyncPgConnection, payment_id: PaymentId) -> Result<Option<Payment>> {
@@ -285,6 +322,13 @@ pub(crate) async fn list(
         Some((PaymentState::Expired, now)) => {
             query.filter(payments::state.eq("PENDING")).filter(payments::expire_time.le(now))
         }
+        Some((PaymentState::Succeeded, _)) => {
+            query.filter(payments::state.eq("SUCCEEDED")).filter(payments::refunded.eq(0))
+        }
+        Some((PaymentState::PartiallyRefunded, _)) => {
+            query.filter(payments::refunded.gt(0)).filter(payments::refunded.lt(payments::amount))
+        }
+        Some((PaymentState::Refunded, _)) => query.filter(payments::refunded.eq(payments::amount)),
         Some((state, _)) => query.filter(payments::state.eq(state.name())),
     };
     let rows: Vec<PaymentRow> = query.load(connection).await?;

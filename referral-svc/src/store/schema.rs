@@ -14,6 +14,7 @@ diesel::table! {
         locale -> Text,
         contacts -> Jsonb,
         create_time -> Timestamptz,
+        attach_time -> Nullable<Timestamptz>,
     }
 }
 
@@ -25,6 +26,7 @@ diesel::table! {
         pro_members -> Array<BigInt>,
         counted_as_pro -> Bool,
         pro_expires_at -> Nullable<Timestamptz>,
+        notices_sent -> SmallInt,
     }
 }
 
@@ -58,6 +60,7 @@ diesel::table! {
         transaction_id -> Nullable<Uuid>,
         reject_reason -> Nullable<Text>,
         override_reason -> Nullable<Text>,
+        refunded -> BigInt,
     }
 }
 
@@ -82,6 +85,99 @@ diesel::table! {
         state -> Text,
         transaction_id -> Uuid,
         create_time -> Timestamptz,
+        release_time -> Nullable<Timestamptz>,
+        release_transaction_id -> Nullable<Uuid>,
+        reversed -> BigInt,
+        reserved -> BigInt,
+        paid -> BigInt,
+    }
+}
+
+diesel::table! {
+    refunds (refund_id) {
+        refund_id -> Uuid,
+        payment_id -> Uuid,
+        asset -> Text,
+        amount -> BigInt,
+        reason -> Text,
+        transaction_id -> Uuid,
+        create_time -> Timestamptz,
+    }
+}
+
+diesel::table! {
+    clawbacks (refund_id, level) {
+        refund_id -> Uuid,
+        payment_id -> Uuid,
+        level -> SmallInt,
+        amount -> BigInt,
+    }
+}
+
+diesel::table! {
+    payouts (payout_id) {
+        payout_id -> Uuid,
+        partner_id -> Uuid,
+        asset -> Text,
+        amount -> BigInt,
+        destination -> Text,
+        requester -> Text,
+        create_time -> Timestamptz,
+        reserve_transaction_id -> Uuid,
+        state -> Text,
+        approver -> Nullable<Text>,
+        approve_time -> Nullable<Timestamptz>,
+        external_ref -> Nullable<Text>,
+        reason -> Nullable<Text>,
+        end_time -> Nullable<Timestamptz>,
+        end_transaction_id -> Nullable<Uuid>,
+    }
+}
+
+diesel::table! {
+    payout_items (payout_id, number) {
+        payout_id -> Uuid,
+        number -> Integer,
+        payment_id -> Nullable<Uuid>,
+        level -> Nullable<SmallInt>,
+        adjustment_id -> Nullable<Uuid>,
+        amount -> BigInt,
+    }
+}
+
+diesel::table! {
+    adjustments (adjustment_id) {
+        adjustment_id -> Uuid,
+        partner_id -> Uuid,
+        asset -> Text,
+        amount -> BigInt,
+        reason -> Text,
+        proposer -> Text,
+        create_time -> Timestamptz,
+        state -> Text,
+        decider -> Nullable<Text>,
+        decide_time -> Nullable<Timestamptz>,
+        reject_reason -> Nullable<Text>,
+        transaction_id -> Nullable<Uuid>,
+        reserved -> BigInt,
+        paid -> BigInt,
+    }
+}
+
+diesel::table! {
+    ton_payments (payment_id) {
+        payment_id -> Uuid,
+        address -> Text,
+        nanotons -> BigInt,
+        memo -> Text,
+        tolerance_bps -> Integer,
+        rate_minor_units -> BigInt,
+        rate_source -> Text,
+        rate_time -> Timestamptz,
+        attempts -> Integer,
+        first_attempt_time -> Nullable<Timestamptz>,
+        next_attempt_time -> Nullable<Timestamptz>,
+        finding -> Text,
     }
 }
 
@@ -100,8 +196,11 @@ diesel::table! {
     ledger_transactions (transaction_id) {
         transaction_id -> Uuid,
         kind -> Text,
-        payment_id -> Uuid,
+        payment_id -> Nullable<Uuid>,
         create_time -> Timestamptz,
+        payout_id -> Nullable<Uuid>,
+        adjustment_id -> Nullable<Uuid>,
+        audit_event_id -> Nullable<Uuid>,
     }
 }
 
@@ -138,6 +237,7 @@ diesel::table! {
         trace_id -> Uuid,
         request_id -> Nullable<Uuid>,
         detail -> Text,
+        notices -> Nullable<Integer>,
     }
 }
 
@@ -178,4 +278,5 @@ diesel::table! {
 }
 
 diesel::allow_tables_to_appear_in_same_query!(partners, standings);
+diesel::allow_tables_to_appear_in_same_query!(clawbacks, commissions);
 diesel::allow_tables_to_appear_in_same_query!(ledger_entries, accounts, ledger_transactions);

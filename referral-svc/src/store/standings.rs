@@ -5,10 +5,10 @@ use std::collections::HashMap;
 use chrono::{DateTime, Utc};
 use diesel::{
     ExpressionMethods, QueryDsl, Queryable, QueryableByName, Selectable, SelectableHelper,
-    sql_types::{Array, BigInt, Bool, Nullable, Text, Timestamptz, Uuid as SqlUuid},
+    sql_types::{Array, BigInt, Bool, Nullable, SmallInt, Text, Timestamptz, Uuid as SqlUuid},
 };
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
-use referral_domain::{LEVELS, id::PartnerId, partner::Standing};
+use referral_domain::{LEVELS, id::PartnerId, partner::Standing, state::ProNotice};
 use uuid::Uuid;
 
 use super::{
@@ -27,6 +27,7 @@ pub(super) struct StandingRow {
     pro_members: Vec<i64>,
     counted_as_pro: bool,
     pro_expires_at: Option<DateTime<Utc>>,
+    notices_sent: i16,
 }
 
 impl TryFrom<StandingRow> for Standing {
@@ -42,6 +43,7 @@ impl TryFrom<StandingRow> for Standing {
             pro_members: nine(row.pro_members)?,
             counted_as_pro: row.counted_as_pro,
             pro_expires_at: row.pro_expires_at,
+            notices_sent: u8::try_from(row.notices_sent).map_err(|_| impossible("a number of notices"))?,
         })
     }
 }
@@ -62,9 +64,10 @@ pub(crate) async fn insert(transaction: &mut Transaction, rows: &[(PartnerId, &S
     write(
         transaction,
         rows,
-        "INSERT INTO standings (partner_id, xp, members, pro_members, counted_as_pro, pro_expires_at)
-         SELECT partner_id, xp, members::bigint[], pro_members::bigint[], counted_as_pro, pro_expires_at
-         FROM unnest({}, {}, {}, {}, {}, {}) AS n (partner_id, xp, members, pro_members, counted_as_pro, pro_expires_at)",
+        "INSERT INTO standings (partner_id, xp, members, pro_members, counted_as_pro, pro_expires_at, notices_sent)
+         SELECT partner_id, xp, members::bigint[], pro_members::bigint[], counted_as_pro, pro_expires_at, notices_sent
+         FROM unnest({}, {}, {}, {}, {}, {}, {})
+             AS n (partner_id, xp, members, pro_members, counted_as_pro, pro_expires_at, notices_sent)",
     )
     .await
 }
@@ -74,8 +77,9 @@ pub(crate) async fn update(transaction: &mut Transaction, rows: &[(PartnerId, &S
         transaction,
         rows,
         "UPDATE standings s SET xp = n.xp, members = n.members::bigint[], pro_members = n.pro_members::bigint[],
-             counted_as_pro = n.counted_as_pro, pro_expires_at = n.pro_expires_at
-         FROM unnest({}, {}, {}, {}, {}, {}) AS n (partner_id, xp, members, pro_members, counted_as_pro, pro_expires_at)
+             counted_as_pro = n.counted_as_pro, pro_expires_at = n.pro_expires_at, notices_sent = n.notices_sent
+         FROM unnest({}, {}, {}, {}, {}, {}, {})
+             AS n (partner_id, xp, members, pro_members, counted_as_pro, pro_expires_at, notices_sent)
          WHERE s.partner_id = n.partner_id",
     )
     .await
@@ -89,13 +93,14 @@ async fn write(transaction: &mut Transaction, rows: &[(PartnerId, &Standing)], s
         .bind::<Array<Text>, _>(rows.iter().map(|row| array_literal(&row.1.pro_members)).collect::<Vec<_>>())
         .bind::<Array<Bool>, _>(rows.iter().map(|row| row.1.counted_as_pro).collect::<Vec<_>>())
         .bind::<Array<Nullable<Timestamptz>>, _>(rows.iter().map(|row| row.1.pro_expires_at).collect::<Vec<_>>())
+        .bind::<Array<SmallInt>, _>(rows.iter().map(|row| i16::from(row.1.notices_sent)).collect::<Vec<_>>())
         .execute(transaction.connection())
         .await?;
     Ok(())
 }
 
 #[derive(QueryableByName)]
-struct Miscounted {
+struct Due {
     #[diesel(sql_type = SqlUuid)]
     partner_id: Uuid,
 }
@@ -106,7 +111,7 @@ pub(crate) async fn miscounted(
     now: DateTime<Utc>,
     limit: i64,
 ) -> Result<Vec<PartnerId>> {
-    let rows: Vec<Miscounted> = Sql::new(
+    let rows: Vec<Due> = Sql::new(
         "(SELECT partner_id FROM standings WHERE counted_as_pro AND pro_expires_at <= {} LIMIT {})
          UNION ALL
          (SELECT partner_id FROM standings WHERE NOT counted_as_pro AND pro_expires_at > {} LIMIT {})",
@@ -114,6 +119,32 @@ pub(crate) async fn miscounted(
     .bind::<Timestamptz, _>(now)
     .bind::<BigInt, _>(limit)
     .bind::<Timestamptz, _>(now)
+    .bind::<BigInt, _>(limit)
+    .load(connection)
+    .await?;
+    Ok(rows.into_iter().map(|row| row.partner_id.into()).collect())
+}
+
+/// Partners for whom a notice of their PRO's end is due: three days before, one day before, or at the end.
+pub(crate) async fn due_for_notice(
+    connection: &mut AsyncPgConnection,
+    now: DateTime<Utc>,
+    limit: i64,
+) -> Result<Vec<PartnerId>> {
+    let [three_days, one_day, ended] =
+        ProNotice::ALL.map(|notice| now.checked_add_signed(notice.before()).unwrap_or(DateTime::<Utc>::MAX_UTC));
+    let rows: Vec<Due> = Sql::new(
+        "(SELECT partner_id FROM standings WHERE notices_sent = 0 AND pro_expires_at <= {} LIMIT {})
+         UNION ALL
+         (SELECT partner_id FROM standings WHERE notices_sent = 1 AND pro_expires_at <= {} LIMIT {})
+         UNION ALL
+         (SELECT partner_id FROM standings WHERE notices_sent = 2 AND pro_expires_at <= {} LIMIT {})",
+    )
+    .bind::<Timestamptz, _>(three_days)
+    .bind::<BigInt, _>(limit)
+    .bind::<Timestamptz, _>(one_day)
+    .bind::<BigInt, _>(limit)
+    .bind::<Timestamptz, _>(ended)
     .bind::<BigInt, _>(limit)
     .load(connection)
     .await?;

@@ -7,8 +7,9 @@ use p2phub_proto::notify::v1 as pb;
 use prost::Message;
 use referral_domain::{
     broadcast::{Broadcast, Message as Told, Recipient},
+    money::Amount,
     partner::Contact,
-    state::{About, Notice},
+    state::{About, Notice, ProNotice},
 };
 
 use super::outward::timestamp;
@@ -29,7 +30,10 @@ fn request(notice: &Notice) -> pb::NotificationRequest {
         locale: notice.locale.clone(),
         contacts: contacts(&notice.contacts),
         arguments: arguments.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
-        expire_time: None,
+        expire_time: match &notice.about {
+            About::ProEnding { notice, expires } => notice.expires(*expires).and_then(timestamp),
+            _ => None,
+        },
     }
 }
 
@@ -104,6 +108,20 @@ fn content(about: &About) -> (pb::NotificationKind, BTreeMap<&'static str, Strin
             pb::NotificationKind::ProWelcome,
             BTreeMap::from([("expires", expires.to_rfc3339_opts(SecondsFormat::Secs, true))]),
         ),
+        About::ProEnding { notice, expires } => (
+            match notice {
+                ProNotice::ThreeDays => pb::NotificationKind::ProExpiring3Days,
+                ProNotice::OneDay => pb::NotificationKind::ProExpiring1Day,
+                ProNotice::Ended => pb::NotificationKind::ProExpired,
+            },
+            BTreeMap::from([("expires", expires.to_rfc3339_opts(SecondsFormat::Secs, true))]),
+        ),
+        About::CommissionReversed { amount } => (pb::NotificationKind::CommissionReversed, money(*amount)),
+        About::Payout { amount, state } => {
+            let mut arguments = money(*amount);
+            arguments.insert("state", state.name().to_lowercase());
+            (pb::NotificationKind::PayoutState, arguments)
+        }
         About::PaymentRejected { amount, reason } => (
             pb::NotificationKind::PaymentRejected,
             BTreeMap::from([
@@ -113,6 +131,10 @@ fn content(about: &About) -> (pb::NotificationKind, BTreeMap<&'static str, Strin
             ]),
         ),
     }
+}
+
+fn money(amount: Amount) -> BTreeMap<&'static str, String> {
+    BTreeMap::from([("amount", amount.to_decimal()), ("asset", amount.asset().ticker().to_owned())])
 }
 
 /// 3000 → "30", 125 → "1.25".

@@ -6,6 +6,7 @@ use p2phub_proto::referral::v1 as pb;
 use referral_domain::{
     broadcast::{Button, Filter, Message},
     command::{Command, ProfileChange, RegisterPartner},
+    money::{Amount, Asset},
     partner::{Contact, Profile, ReferralCode},
     payment::Method,
     reference::ExternalRef,
@@ -155,6 +156,29 @@ pub(crate) fn confirm_payment(request: &pb::ConfirmPaymentRequest) -> Checked<Co
 pub(crate) fn reject_payment(request: &pb::RejectPaymentRequest) -> Checked<Command> {
     Ok(Command::RejectPayment {
         payment_id: fields::id("payment_id", &request.payment_id)?,
+        reason: fields::required_text("reason", &request.reason, REASON_BYTES_MAX)?,
+    })
+}
+
+/// Money that may be absent: more than zero, of a known asset.
+fn optional_amount(given: Option<&pb::Amount>) -> Checked<Option<Amount>> {
+    let Some(given) = given else { return Ok(None) };
+    let asset = asset("amount.asset", &given.asset)?;
+    let amount = Amount::new(asset, given.minor_units).filter(|amount| amount.minor_units() > 0);
+    amount.map(Some).ok_or_else(|| Failure::violation("amount.minor_units", "must be more than zero"))
+}
+
+pub(crate) fn asset(field: &'static str, ticker: &str) -> Checked<Asset> {
+    if ticker.is_empty() {
+        return Err(Failure::violation(field, "required"));
+    }
+    Asset::from_ticker(ticker).ok_or_else(|| Failure::violation(field, "unknown: must be USDT"))
+}
+
+pub(crate) fn refund_payment(request: &pb::RefundPaymentRequest) -> Checked<Command> {
+    Ok(Command::RefundPayment {
+        payment_id: fields::id("payment_id", &request.payment_id)?,
+        amount: optional_amount(request.amount.as_ref())?,
         reason: fields::required_text("reason", &request.reason, REASON_BYTES_MAX)?,
     })
 }

@@ -5,12 +5,16 @@ use p2phub_proto::referral::v1 as pb;
 use prost::Message;
 use prost_types::Timestamp;
 use referral_domain::{
+    adjustment::{self, Adjustment, AdjustmentState},
     broadcast::{Broadcast, BroadcastState, Ending, Filter, NewBroadcast, Stage},
     command::{Attribution, Outcome, PartnerView},
-    commission::Commission,
-    money::Amount,
+    commission::{Commission, CommissionKey, CommissionState},
+    money::{Amount, Asset},
     partner::{Contact, XpAward},
     payment::{Payment, PaymentState, Progress, Success},
+    payout::{Claim, Payout, PayoutState},
+    refund::Refund,
+    ton::{TonTerms, Verification},
     xp,
 };
 use service::telemetry;
@@ -22,6 +26,11 @@ pub(crate) fn timestamp(time: DateTime<Utc>) -> Option<Timestamp> {
 
 pub(crate) fn amount(amount: Amount) -> Option<pb::Amount> {
     Some(pb::Amount { asset: amount.asset().ticker().to_owned(), minor_units: amount.minor_units() })
+}
+
+/// What may be below zero: a balance, an entry, a debt.
+pub(crate) fn signed(asset: Asset, minor_units: i64) -> pb::Amount {
+    pb::Amount { asset: asset.ticker().to_owned(), minor_units }
 }
 
 fn contact(contact: &Contact) -> pb::Contact {
@@ -68,6 +77,8 @@ fn state(state: PaymentState) -> pb::PaymentState {
         PaymentState::Succeeded => pb::PaymentState::Succeeded,
         PaymentState::Rejected => pb::PaymentState::Rejected,
         PaymentState::Expired => pb::PaymentState::Expired,
+        PaymentState::PartiallyRefunded => pb::PaymentState::PartiallyRefunded,
+        PaymentState::Refunded => pb::PaymentState::Refunded,
     }
 }
 
@@ -102,23 +113,157 @@ pub(crate) fn payment(payment: &Payment, now: DateTime<Utc>) -> pb::Payment {
                 create_time: timestamp(late.create_time),
             })
             .collect(),
+        refunded_amount: Some(signed(payment.amount.asset(), success.map_or(0, |success| success.refunded))),
+        ton: payment.ton.as_ref().map(|ton| ton_terms(&ton.terms)),
+        verification: payment.ton.as_ref().and_then(|ton| verification(&ton.verification)),
+    }
+}
+
+fn ton_terms(terms: &TonTerms) -> pb::TonTerms {
+    pb::TonTerms {
+        address: terms.address.clone(),
+        nanotons: terms.nanotons,
+        memo: terms.memo.clone(),
+        tolerance_bps: i32::from(terms.tolerance_bps),
+        rate_minor_units: terms.rate.minor_units,
+        rate_source: terms.rate.source.clone(),
+        rate_time: timestamp(terms.rate.time),
+    }
+}
+
+/// None: nothing was handed in yet.
+fn verification(verification: &Verification) -> Option<pb::Verification> {
+    (*verification != Verification::default()).then(|| pb::Verification {
+        attempts: verification.attempts,
+        next_attempt_time: verification.next_attempt_time.and_then(timestamp),
+        finding: verification.finding.clone(),
+    })
+}
+
+pub(crate) fn refund(refund: &Refund) -> pb::Refund {
+    pb::Refund {
+        refund_id: refund.refund_id.to_string(),
+        payment_id: refund.payment_id.to_string(),
+        amount: amount(refund.amount),
+        reason: refund.reason.clone(),
+        create_time: timestamp(refund.create_time),
+        transaction_id: refund.transaction_id.to_string(),
+    }
+}
+
+fn clawbacks(refund: &Refund) -> Vec<pb::Clawback> {
+    refund
+        .clawbacks
+        .iter()
+        .map(|clawback| pb::Clawback {
+            commission_id: commission_id((refund.payment_id, clawback.level)),
+            earner_id: clawback.earner_id.to_string(),
+            amount: amount(clawback.amount),
+        })
+        .collect()
+}
+
+/// Permanent, since a payment pays each level once.
+pub(crate) fn commission_id((payment_id, level): CommissionKey) -> String {
+    format!("{payment_id}.{level}")
+}
+
+pub(crate) fn payout(payout: &Payout) -> pb::Payout {
+    let (approval, end, asset) = (payout.approval(), payout.end(), payout.amount.asset());
+    pb::Payout {
+        payout_id: payout.payout_id.to_string(),
+        partner_id: payout.partner_id.to_string(),
+        amount: amount(payout.amount),
+        state: match payout.state() {
+            PayoutState::Requested => pb::PayoutState::Requested,
+            PayoutState::Approved => pb::PayoutState::Approved,
+            PayoutState::Completed => pb::PayoutState::Completed,
+            PayoutState::Failed => pb::PayoutState::Failed,
+            PayoutState::Cancelled => pb::PayoutState::Cancelled,
+        }
+        .into(),
+        destination: payout.destination.clone(),
+        requester: payout.requester.clone(),
+        approver: approval.map(|approval| approval.approver.clone()).unwrap_or_default(),
+        external_ref: payout.external_ref().map(|reference| reference.as_str().to_owned()).unwrap_or_default(),
+        reason: payout.reason().unwrap_or_default().to_owned(),
+        create_time: timestamp(payout.create_time),
+        approve_time: approval.and_then(|approval| timestamp(approval.approve_time)),
+        end_time: end.and_then(|end| timestamp(end.end_time)),
+        reserve_transaction_id: payout.reserve_transaction_id.to_string(),
+        end_transaction_id: end.map(|end| end.transaction_id.to_string()).unwrap_or_default(),
+        items: payout
+            .items
+            .iter()
+            .map(|item| pb::PayoutItem {
+                commission_id: match item.claim {
+                    Claim::Commission(key) => commission_id(key),
+                    Claim::Adjustment(_) => String::new(),
+                },
+                adjustment_id: match item.claim {
+                    Claim::Commission(_) => String::new(),
+                    Claim::Adjustment(adjustment_id) => adjustment_id.to_string(),
+                },
+                amount: Some(signed(asset, item.amount)),
+            })
+            .collect(),
+    }
+}
+
+pub(crate) fn adjustment(adjustment: &Adjustment) -> pb::Adjustment {
+    let decided = adjustment.decided();
+    pb::Adjustment {
+        adjustment_id: adjustment.adjustment_id.to_string(),
+        partner_id: adjustment.partner_id.to_string(),
+        amount: Some(signed(adjustment.asset, adjustment.amount)),
+        reason: adjustment.reason.clone(),
+        state: match adjustment.state() {
+            AdjustmentState::Proposed => pb::AdjustmentState::Proposed,
+            AdjustmentState::Approved => pb::AdjustmentState::Approved,
+            AdjustmentState::Rejected => pb::AdjustmentState::Rejected,
+        }
+        .into(),
+        proposer: adjustment.proposer.clone(),
+        decider: decided.map(|decided| decided.decider.clone()).unwrap_or_default(),
+        reject_reason: match &adjustment.stage {
+            adjustment::Stage::Rejected { reason, .. } => reason.clone(),
+            _ => String::new(),
+        },
+        create_time: timestamp(adjustment.create_time),
+        decide_time: decided.and_then(|decided| timestamp(decided.decide_time)),
+        transaction_id: adjustment.transaction_id().map(|id| id.to_string()).unwrap_or_default(),
     }
 }
 
 pub(crate) fn commission(commission: &Commission) -> pb::Commission {
+    let asset = commission.amount.asset();
     pb::Commission {
-        // Permanent, since a payment pays each level once.
-        commission_id: format!("{}.{}", commission.payment_id, commission.level),
+        commission_id: commission_id(commission.key()),
         payment_id: commission.payment_id.to_string(),
         earner_id: commission.earner_id.to_string(),
         level: i32::from(commission.level),
         amount: amount(commission.amount),
         rate_bps: i32::from(commission.rate_bps),
         plan_version: commission.plan_version,
-        state: pb::CommissionState::Available.into(),
+        state: match commission.state() {
+            CommissionState::Pending => pb::CommissionState::Pending,
+            CommissionState::Available => pb::CommissionState::Available,
+            CommissionState::Paid => pb::CommissionState::Paid,
+            CommissionState::Reversed => pb::CommissionState::Reversed,
+        }
+        .into(),
         base: amount(commission.base),
         create_time: timestamp(commission.create_time),
         transaction_id: commission.transaction_id.to_string(),
+        reversed_amount: Some(signed(asset, commission.reversed)),
+        reserved_amount: Some(signed(asset, commission.reserved)),
+        paid_amount: Some(signed(asset, commission.paid)),
+        release_time: commission.hold.and_then(|hold| timestamp(hold.release_time)),
+        release_transaction_id: commission
+            .hold
+            .and_then(|hold| hold.transaction_id)
+            .map(|id| id.to_string())
+            .unwrap_or_default(),
     }
 }
 
@@ -217,6 +362,26 @@ pub(crate) fn response(outcome: &Outcome, now: DateTime<Utc>) -> Vec<u8> {
         Outcome::BroadcastCancelled(cancelled) => {
             pb::CancelBroadcastResponse { broadcast: Some(broadcast(cancelled)) }.encode_to_vec()
         }
-        Outcome::Counted => Vec::new(),
+        Outcome::Refunded { payment: refunded, refund: made } => pb::RefundPaymentResponse {
+            payment: Some(payment(refunded, now)),
+            refund: Some(refund(made)),
+            clawbacks: clawbacks(made),
+        }
+        .encode_to_vec(),
+        Outcome::PayoutRequested(made) => pb::RequestPayoutResponse { payout: Some(payout(made)) }.encode_to_vec(),
+        Outcome::PayoutApproved(made) => pb::ApprovePayoutResponse { payout: Some(payout(made)) }.encode_to_vec(),
+        Outcome::PayoutCompleted(made) => pb::CompletePayoutResponse { payout: Some(payout(made)) }.encode_to_vec(),
+        Outcome::PayoutFailed(made) => pb::FailPayoutResponse { payout: Some(payout(made)) }.encode_to_vec(),
+        Outcome::PayoutCancelled(made) => pb::CancelPayoutResponse { payout: Some(payout(made)) }.encode_to_vec(),
+        Outcome::AdjustmentProposed(made) => {
+            pb::ProposeAdjustmentResponse { adjustment: Some(adjustment(made)) }.encode_to_vec()
+        }
+        Outcome::AdjustmentApproved(made) => {
+            pb::ApproveAdjustmentResponse { adjustment: Some(adjustment(made)) }.encode_to_vec()
+        }
+        Outcome::AdjustmentRejected(made) => {
+            pb::RejectAdjustmentResponse { adjustment: Some(adjustment(made)) }.encode_to_vec()
+        }
+        Outcome::Counted | Outcome::Noticed | Outcome::Released | Outcome::VerificationSettled => Vec::new(),
     }
 }

@@ -98,7 +98,10 @@ async fn two_hundred_signups_and_two_hundred_would_be_cycles_leave_exact_counts(
     let referrer = clients.partner(&referrer.partner_id).await;
     assert_eq!((referrer.direct_referrals, referrer.network_size), (200, 200));
     assert_eq!(referrer.level, 12, "7000 XP lie between 50·11·12 and 50·12·13");
-    let network = clients.partners.get_network(GetNetworkRequest { partner_id: line[3].partner_id.clone() }).await;
+    let network = clients
+        .partners
+        .get_network(GetNetworkRequest { partner_id: line[3].partner_id.clone(), ..Default::default() })
+        .await;
     let members: Vec<_> = network.expect("an answer").into_inner().levels.iter().map(|level| level.members).collect();
     assert_eq!(members, [1, 1, 1, 1, 1, 1, 1, 200, 0]);
 

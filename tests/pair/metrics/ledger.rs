@@ -31,7 +31,7 @@ async fn the_books_are_checked_without_being_asked_and_when_asked() {
     let spoil = "SET session_replication_role = replica;
         UPDATE accounts SET balance = balance + 1 WHERE owner_id IS NOT NULL";
     sql.batch_execute(spoil).await.expect("a change past the triggers");
-    let check = clients.ledger.check_ledger(CheckLedgerRequest {}).await.expect("an answer").into_inner();
+    let check = clients.ledger.check_ledger(CheckLedgerRequest::default()).await.expect("an answer").into_inner();
     assert!(!check.ok);
     let scrape = of_referral(&pair).await;
     let balances = [("check", "balances_equal_entries")];

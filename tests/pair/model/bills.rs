@@ -80,6 +80,7 @@ impl World {
             create_time: Some(timestamp(now)),
             expire_time: Some(timestamp(now + HOUR)),
             plan_version: 1,
+            refunded_amount: Some(usdt(0)),
             ..Default::default()
         };
         self.bills.push(Bill { shown: shown.clone(), commissions: Vec::new() });
@@ -163,6 +164,10 @@ impl World {
                 base: Some(usdt(PRICE)),
                 create_time: Some(timestamp(now)),
                 transaction_id: transaction_id.clone(),
+                reversed_amount: Some(usdt(0)),
+                reserved_amount: Some(usdt(0)),
+                paid_amount: Some(usdt(0)),
+                ..Default::default()
             });
         }
         self.used.insert(reference.clone(), payment_id);

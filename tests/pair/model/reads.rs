@@ -49,7 +49,7 @@ async fn person_agrees(world: &World, index: usize, mut clients: Clients, now: M
     let partner = answer.into_inner().partner.expect("a partner");
     assert_shown(&partner, |now| world.show(index, now), now);
 
-    let request = pb::GetNetworkRequest { partner_id: partner_id.clone() };
+    let request = pb::GetNetworkRequest { partner_id: partner_id.clone(), ..Default::default() };
     let levels = clients.partners.get_network(request).await.expect("an answer").into_inner().levels;
     let members: Vec<_> = levels.iter().map(|level| level.members).collect();
     assert_eq!(members, world.below(index, |_| true), "{partner_id}");
@@ -68,12 +68,15 @@ async fn person_agrees(world: &World, index: usize, mut clients: Clients, now: M
         assert_eq!(awards.iter().map(|award| award.xp).sum::<i64>(), person.xp, "{partner_id}");
     }
 
-    let request = pb::GetBalanceRequest { partner_id: partner_id.clone(), asset: ASSET.to_owned() };
+    let request =
+        pb::GetBalanceRequest { partner_id: partner_id.clone(), asset: ASSET.to_owned(), ..Default::default() };
     let balance = clients.ledger.get_balance(request).await.expect("an answer").into_inner();
     let expected = pb::GetBalanceResponse {
         available: Some(usdt(person.balance)),
         pending: Some(usdt(0)),
         version: person.entries,
+        reserved: Some(usdt(0)),
+        paid: Some(usdt(0)),
     };
     assert_eq!(balance, expected, "{partner_id}");
 
@@ -117,7 +120,7 @@ async fn pro_counts_agree(world: &World, mut clients: Clients, now: Micros) {
         let (early, late) =
             (world.below(index, |one| one.is_pro(now)), world.below(index, |one| one.is_pro(now + MEANWHILE)));
         wait::until(&format!("PRO to be counted above {partner_id}"), async || {
-            let request = pb::GetNetworkRequest { partner_id: partner_id.clone() };
+            let request = pb::GetNetworkRequest { partner_id: partner_id.clone(), ..Default::default() };
             let levels = clients.partners.get_network(request).await.expect("an answer").into_inner().levels;
             let counts: Vec<_> = levels.iter().map(|level| level.pro_members).collect();
             (counts == early || counts == late).then_some(())

@@ -96,7 +96,7 @@ async fn a_sale_is_all_or_nothing(tables: &[&str], deferred: bool) {
         assert!(clients.partner(buyer).await.pro_active);
         assert_eq!(clients.balance(&chain[1].partner_id).await, 11_700_000);
     }
-    let check = clients.ledger.check_ledger(CheckLedgerRequest {}).await.expect("an answer").into_inner();
+    let check = clients.ledger.check_ledger(CheckLedgerRequest::default()).await.expect("an answer").into_inner();
     assert!(check.ok, "{check:?}");
     pair.finish().await;
 }

@@ -18,8 +18,13 @@ use super::start;
 async fn entries(clients: &mut Clients, partner_id: &str) -> Vec<Entry> {
     let (mut found, mut page_token) = (Vec::new(), String::new());
     loop {
-        let request =
-            ListEntriesRequest { partner_id: partner_id.to_owned(), asset: ASSET.to_owned(), page_size: 2, page_token };
+        let request = ListEntriesRequest {
+            partner_id: partner_id.to_owned(),
+            asset: ASSET.to_owned(),
+            page_size: 2,
+            page_token,
+            ..Default::default()
+        };
         let page = clients.ledger.list_entries(request).await.expect("a page").into_inner();
         assert!(page.entries.len() <= 2 && found.len() < 100);
         found.extend(page.entries);
@@ -86,7 +91,11 @@ async fn every_sale_sums_to_zero_and_every_balance_is_the_sum_of_its_entries() {
             assert_eq!(entry.partner_id, chain[index].partner_id);
         }
         assert_eq!(history.len(), expected.len());
-        let request = GetBalanceRequest { partner_id: chain[index].partner_id.clone(), asset: ASSET.to_owned() };
+        let request = GetBalanceRequest {
+            partner_id: chain[index].partner_id.clone(),
+            asset: ASSET.to_owned(),
+            ..Default::default()
+        };
         let balance = clients.ledger.get_balance(request).await.expect("a balance").into_inner();
         assert_eq!(balance.available, Some(usdt(sum)));
         assert_eq!(balance.pending, Some(usdt(0)));
@@ -96,7 +105,7 @@ async fn every_sale_sums_to_zero_and_every_balance_is_the_sum_of_its_entries() {
         assert_eq!(earned.iter().map(|commission| units(&commission.amount)).sum::<i64>(), sum);
     }
 
-    let check = clients.ledger.check_ledger(CheckLedgerRequest {}).await.expect("an answer").into_inner();
+    let check = clients.ledger.check_ledger(CheckLedgerRequest::default()).await.expect("an answer").into_inner();
     assert!(check.ok && !check.checks.is_empty() && check.checks.iter().all(|one| one.ok), "{check:?}");
     assert!(check.checks.iter().any(|one| one.rows > 0), "{check:?}");
     let unknown = GetTransactionRequest { transaction_id: p2phub_tests::builders::request_id() };
@@ -130,7 +139,8 @@ async fn the_check_finds_books_that_were_spoilt() {
         for (sql, sound) in [(spoil, false), (mend, true)] {
             let sql = format!("SET session_replication_role = replica; {sql}");
             superuser.batch_execute(&sql).await.expect("a change past the triggers");
-            let check = clients.ledger.check_ledger(CheckLedgerRequest {}).await.expect("an answer").into_inner();
+            let check =
+                clients.ledger.check_ledger(CheckLedgerRequest::default()).await.expect("an answer").into_inner();
             assert_eq!(check.ok, sound, "{sql}: {check:?}");
             assert_eq!(check.checks.iter().all(|one| one.ok && one.detail.is_empty()), sound, "{sql}: {check:?}");
         }

@@ -1,10 +1,16 @@
 //! Decides one command on the state that the commands before it left.
 
+mod adjustment;
 mod broadcast;
+mod notices;
 mod partner;
 mod payment;
+mod payout;
+mod refund;
+mod release;
 #[cfg(test)]
 mod tests;
+mod verification;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
@@ -15,6 +21,7 @@ use crate::{
     plan::Plan,
     posting::PostingError,
     state::{About, Changes, Decision, Notice, State},
+    ton::TonOffer,
 };
 
 /// What holds for a whole batch.
@@ -25,6 +32,10 @@ pub struct Context<'a> {
     pub plan: &'a Plan,
     /// The methods that are open for payments.
     pub methods: &'a [Method],
+    /// Who asks.
+    pub caller: &'a str,
+    /// What a payment in TON is made of, if the method is open.
+    pub ton: Option<&'a TonOffer>,
 }
 
 /// Why a command could not be decided at all: a defect, never the caller's fault.
@@ -116,6 +127,58 @@ pub fn decide(state: &State, command: &Command, context: &Context<'_>, ids: &mut
         ),
         Command::RejectPayment { payment_id, reason } => {
             (payment::reject(state, *payment_id, reason, context)?, payment_id.to_string(), reason.clone())
+        }
+        Command::RefundPayment { payment_id, amount, reason } => {
+            (refund::refund(state, *payment_id, *amount, reason, context, ids)?, payment_id.to_string(), reason.clone())
+        }
+        Command::SettleVerification { payment_id, external_ref, finding } => (
+            verification::settle(state, *payment_id, external_ref, finding, context, ids)?,
+            payment_id.to_string(),
+            finding.word().to_owned(),
+        ),
+        Command::ReleaseCommissions { commissions } => (
+            release::release(state, commissions, context, ids)?,
+            String::new(),
+            format!("{} commissions", commissions.len()),
+        ),
+        Command::RequestPayout { partner_id, amount, destination } => {
+            let verdict = payout::request(state, *partner_id, *amount, destination, context, ids)?;
+            let subject = match &verdict.outcome {
+                Ok(Outcome::PayoutRequested(payout)) => payout.payout_id.to_string(),
+                _ => partner_id.to_string(),
+            };
+            (verdict, subject, destination.clone())
+        }
+        Command::ApprovePayout { payout_id } => {
+            (payout::approve(state, *payout_id, context)?, payout_id.to_string(), String::new())
+        }
+        Command::CompletePayout { payout_id, external_ref } => (
+            payout::complete(state, *payout_id, external_ref, context, ids)?,
+            payout_id.to_string(),
+            external_ref.as_str().to_owned(),
+        ),
+        Command::FailPayout { payout_id, reason } => {
+            (payout::fail(state, *payout_id, reason, context, ids)?, payout_id.to_string(), reason.clone())
+        }
+        Command::CancelPayout { payout_id, reason } => {
+            (payout::cancel(state, *payout_id, reason, context, ids)?, payout_id.to_string(), reason.clone())
+        }
+        Command::ProposeAdjustment { partner_id, asset, amount, reason } => {
+            let verdict = adjustment::propose(state, *partner_id, *asset, *amount, reason, context, ids);
+            let subject = match &verdict.outcome {
+                Ok(Outcome::AdjustmentProposed(adjustment)) => adjustment.adjustment_id.to_string(),
+                _ => partner_id.to_string(),
+            };
+            (verdict, subject, reason.clone())
+        }
+        Command::ApproveAdjustment { adjustment_id } => {
+            (adjustment::approve(state, *adjustment_id, context, ids)?, adjustment_id.to_string(), String::new())
+        }
+        Command::RejectAdjustment { adjustment_id, reason } => {
+            (adjustment::reject(state, *adjustment_id, reason, context), adjustment_id.to_string(), reason.clone())
+        }
+        Command::SendProNotices { partner_ids } => {
+            (notices::send(state, partner_ids, context)?, String::new(), format!("{} partners", partner_ids.len()))
         }
         Command::CreateBroadcast(asked) => {
             let verdict = broadcast::create(state, asked, context, ids);

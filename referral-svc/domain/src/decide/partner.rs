@@ -44,6 +44,7 @@ pub(super) fn register(
         lineage: referrer.map(Partner::lineage_below).unwrap_or_default(),
         profile: with_default_contact(registration),
         create_time: context.now,
+        attach_time: None,
     };
     let mut changes = Changes::default();
     welcome_below(state, &partner, &Standing::default(), context, &mut changes)?;
@@ -92,6 +93,7 @@ pub(super) fn attach(
         referrer_id: Some(*referrer_id),
         depth: referrer.depth.saturating_add(1),
         lineage: referrer.lineage_below(),
+        attach_time: Some(context.now),
         ..partner.clone()
     };
     let standing = state.standings.get(&partner_id).ok_or(Undecided::Incomplete("a standing"))?.clone();

@@ -3,10 +3,10 @@
 use super::{Context, Result, Undecided, Verdict, later, notice};
 use crate::{
     command::{Outcome, Refusal},
-    commission::{self, Commission, Share},
+    commission::{self, Commission, Hold, Share},
     id::{IdSource, PartnerId, PaymentId},
     payment::{LateReference, Method, Payment, PaymentState, Progress, Success},
-    posting::{Split, Transaction},
+    posting::{Movement, Subject, Transaction},
     reference::ExternalRef,
     state::{About, Changes, State},
 };
@@ -34,13 +34,14 @@ pub(super) fn create(
         expire_time: later(context.now, context.plan.payment_window()),
         progress: Progress::Pending,
         late_references: Vec::new(),
+        ton: None,
     };
     advanced(payment, Outcome::Opened)
 }
 
 /// The payment, new or advanced, as the only change.
 fn advanced(payment: Payment, outcome: fn(Payment) -> Outcome) -> Verdict {
-    let changes = Changes { payment: Some(payment.clone()), ..Changes::default() };
+    let changes = Changes { payments: vec![payment.clone()], ..Changes::default() };
     Verdict::done(outcome(payment), changes)
 }
 
@@ -101,7 +102,7 @@ pub(super) fn confirm(
         if success.external_ref != *external_ref {
             return Ok(Verdict::refused(Refusal::PaymentAlreadyConfirmed));
         }
-        let commissions = state.commissions.get(&payment_id).cloned().unwrap_or_default();
+        let commissions = state.commissions_of(payment_id).cloned().collect();
         let outcome = Outcome::Confirmed { payment: payment.clone(), commissions, already: true };
         return Ok(Verdict::done(outcome, Changes::default()));
     }
@@ -133,11 +134,16 @@ fn sell(
     let buyer = state.partners.get(&payment.partner_id).ok_or(Undecided::Incomplete("a buyer"))?;
     let standing = state.standings.get(&payment.partner_id).ok_or(Undecided::Incomplete("a buyer's standing"))?;
     let shares = commission::shares(context.plan, payment.amount, &buyer.lineage);
+    let hold = context.plan.holding_period().map(|period| Hold {
+        release_time: later(context.now, period),
+        is_held: true,
+        transaction_id: None,
+    });
     let transaction = Transaction {
         transaction_id: ids.make(),
-        payment_id: payment.payment_id,
+        subject: Subject::Sale(payment.payment_id),
         create_time: context.now,
-        entries: Split::of_sale(payment.amount, &shares)?.entries(&state.accounts)?,
+        entries: Movement::sale(payment.amount, &shares, hold.is_some())?.entries(&state.accounts)?,
     };
     let pro_start = standing.pro_expires_at.filter(|_| standing.is_pro(context.now)).unwrap_or(context.now);
     let pro_end = later(pro_start, context.plan.pro_duration());
@@ -153,6 +159,10 @@ fn sell(
             amount: share.amount,
             transaction_id: transaction.transaction_id,
             create_time: context.now,
+            hold,
+            reversed: 0,
+            reserved: 0,
+            paid: 0,
         })
         .collect();
     let name = buyer.profile.display_name();
@@ -169,13 +179,14 @@ fn sell(
         pro_end,
         transaction_id: transaction.transaction_id,
         override_reason: override_reason.map(str::to_owned),
+        refunded: 0,
     };
     let progress = Progress::Succeeded { submitted: payment.submitted().cloned(), success };
     let payment = Payment { progress, ..payment.clone() };
     let changes = Changes {
         pro: Some((payment.partner_id, pro_end)),
-        payment: Some(payment.clone()),
-        transaction: Some(transaction),
+        payments: vec![payment.clone()],
+        transactions: vec![transaction],
         commissions: commissions.clone(),
         notices,
         ..Changes::default()
@@ -197,7 +208,7 @@ pub(super) fn reject(state: &State, payment_id: PaymentId, reason: &str, context
     let payment = Payment { progress, ..payment.clone() };
     let changes = Changes {
         notices: vec![notice(state, payment.partner_id, about)?],
-        payment: Some(payment.clone()),
+        payments: vec![payment.clone()],
         ..Changes::default()
     };
     Ok(Verdict::done(Outcome::Rejected(payment), changes))

@@ -162,7 +162,7 @@ impl World {
                 random
             }
         });
-        let context = Context { now: self.now, plan: &self.plan, methods: &Method::ALL };
+        let context = Context { now: self.now, plan: &self.plan, methods: &Method::ALL, caller: "tester", ton: None };
         let decision = decide(&self.state, command, &context, &mut ids).expect("a decision");
         self.state.apply(&decision.changes, &mut Dirty::default());
         for award in &decision.changes.awards {
@@ -219,7 +219,7 @@ impl World {
         let used: Vec<_> = self.state.payments.values().filter_map(|payment| payment.success()).collect();
         let distinct: HashSet<_> = used.iter().map(|success| &success.external_ref).collect();
         assert_eq!(used.len(), distinct.len(), "a reference was used twice");
-        let earned: i64 = self.state.commissions.values().flatten().map(|earned| earned.amount.minor_units()).sum();
+        let earned: i64 = self.state.commissions.values().map(|earned| earned.amount.minor_units()).sum();
         let owed: i64 = self
             .state
             .accounts
@@ -242,8 +242,8 @@ fn check_refusal(decision: &Decision) {
     if let Err(refusal) = &decision.outcome {
         assert!(
             changes.broadcast.is_none()
-                && changes.payment.is_none()
-                && changes.transaction.is_none()
+                && changes.payments.is_empty()
+                && changes.transactions.is_empty()
                 && changes.notices.is_empty()
         );
         assert!(changes.late_reference.is_none() || matches!(refusal, Refusal::PaymentExpired(_)));
@@ -278,7 +278,7 @@ proptest! {
             let decision = world.take(&command);
             check_broadcasts(&command, &decision, &before, &world.state);
             check_refusal(&decision);
-            if let Some(transaction) = &decision.changes.transaction {
+            for transaction in &decision.changes.transactions {
                 prop_assert_eq!(transaction.entries.iter().map(|entry| entry.amount).sum::<i64>(), 0);
             }
         }
