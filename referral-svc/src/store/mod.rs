@@ -2,17 +2,21 @@
 
 pub(crate) mod audit;
 pub(crate) mod backlog;
+pub(crate) mod balances;
 pub(crate) mod broadcasts;
 pub(crate) mod check;
 pub(crate) mod clock;
 pub(crate) mod commissions;
+pub(crate) mod explanation;
 pub(crate) mod leaderboard;
 pub(crate) mod ledger;
 pub(crate) mod locks;
+pub(crate) mod network;
 pub(crate) mod outbox;
 pub(crate) mod partners;
 pub(crate) mod payments;
 pub(crate) mod plans;
+pub(crate) mod reconciliation;
 pub(crate) mod refunds;
 pub(crate) mod requests;
 mod schema;
