@@ -1,6 +1,6 @@
 //! What a partner's accounts held, now or at any time since, and which of their entries a span of time covers.
 
-use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use diesel::{
     QueryableByName,
     sql_types::{BigInt, Nullable, Text, Timestamptz, Uuid as SqlUuid},
@@ -89,7 +89,7 @@ pub(crate) async fn at(
     .await
 }
 
-/// A span of time: from `start`, inclusive, until `end`, exclusive.
+/// A span of time: from `start`, inclusive, until `end`, exclusive. Both are whole microseconds.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Span {
     pub(crate) start: Option<DateTime<Utc>>,
@@ -136,19 +136,5 @@ pub(crate) async fn covered(
 
 /// The last microsecond before a time: what is booked until then was booked before it.
 fn just_before(time: DateTime<Utc>) -> Option<DateTime<Utc>> {
-    let whole = time.trunc_subsecs(6);
-    if whole < time { Some(whole) } else { whole.checked_sub_signed(TimeDelta::microseconds(1)) }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn just_before_is_before_to_the_microsecond() {
-        let time = |nanos| DateTime::from_timestamp_nanos(1_700_000_000_000_000_000 + nanos);
-        for (nanos, before) in [(5_000, 4_000), (5_001, 5_000), (5_999, 5_000), (0, -1_000)] {
-            assert_eq!(just_before(time(nanos)), Some(time(before)));
-        }
-    }
+    time.checked_sub_signed(TimeDelta::microseconds(1))
 }

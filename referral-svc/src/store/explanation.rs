@@ -46,11 +46,8 @@ pub(crate) struct Step {
 }
 
 /// None: there is no such commission.
-pub(crate) async fn explain(
-    connection: &mut AsyncPgConnection,
-    key: CommissionKey,
-) -> Result<Option<Explanation>> {
-    let snapshot = connection.build_transaction().repeatable_read().read_only();
+pub(crate) async fn explain(connection: &mut AsyncPgConnection, key: CommissionKey) -> Result<Option<Explanation>> {
+    let mut snapshot = connection.build_transaction().repeatable_read().read_only();
     snapshot
         .run(async |connection| {
             let Some(commission) = commissions::find(connection, key).await? else {
@@ -117,10 +114,7 @@ async fn transactions(connection: &mut AsyncPgConnection, (payment_id, level): C
     .bind::<SmallInt, _>(i16::from(level))
     .load(connection)
     .await?;
-    let step = |row: StepRow| Step {
-        transaction_id: row.transaction_id.into(),
-        kind: row.kind,
-        create_time: row.create_time,
-    };
+    let step =
+        |row: StepRow| Step { transaction_id: row.transaction_id.into(), kind: row.kind, create_time: row.create_time };
     Ok(rows.into_iter().map(step).collect())
 }

@@ -9,25 +9,23 @@ use diesel::{
     sql_types::{Array, Bool, Text, Uuid as SqlUuid},
 };
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
-use referral_domain::{
-    id::PaymentId, money::Asset, payment::Method, reconcile::Booked, reference::ExternalRef,
-};
+use referral_domain::{id::PaymentId, money::Asset, payment::Method, reconcile::Booked, reference::ExternalRef};
 use uuid::Uuid;
 
 use super::{Result, balances::Span, impossible, schema::payments, sql::Sql};
 
 type Columns = (Uuid, Option<String>, String, i64, i64, Option<DateTime<Utc>>);
 
-macro_rules! booked {
+macro_rules! columns {
     () => {
-        payments::table.filter(payments::confirmed_ref.is_not_null()).select((
+        (
             payments::payment_id,
             payments::confirmed_ref,
             payments::asset,
             payments::amount,
             payments::refunded,
             payments::confirm_time,
-        ))
+        )
     };
 }
 
@@ -47,7 +45,8 @@ pub(crate) async fn by_reference(
     connection: &mut AsyncPgConnection,
     references: &[&str],
 ) -> Result<HashMap<ExternalRef, Booked>> {
-    let rows: Vec<Columns> = booked!().filter(payments::confirmed_ref.eq_any(references)).load(connection).await?;
+    let rows: Vec<Columns> =
+        payments::table.filter(payments::confirmed_ref.eq_any(references)).select(columns!()).load(connection).await?;
     let pairs = rows.into_iter().map(|row| booked(row).map(|booked| (booked.reference.clone(), booked)));
     pairs.collect()
 }
@@ -66,21 +65,11 @@ pub(crate) async fn expected(
     after: Uuid,
     limit: i64,
 ) -> Result<(Vec<Booked>, Option<Uuid>)> {
-    let mut query = booked!()
+    let mut query = payments::table
         .filter(payments::transaction_id.gt(after))
         .order(payments::transaction_id)
         .limit(limit)
-        .select((
-            (
-                payments::payment_id,
-                payments::confirmed_ref,
-                payments::asset,
-                payments::amount,
-                payments::refunded,
-                payments::confirm_time,
-            ),
-            payments::transaction_id,
-        ))
+        .select((columns!(), payments::transaction_id))
         .into_boxed();
     if let Some(method) = expected.method {
         query = query.filter(payments::method.eq(method.name()));
@@ -142,9 +131,8 @@ pub(crate) async fn handed_in(
     .bind::<Array<Text>, _>(references)
     .load(connection)
     .await?;
-    let found = |row: HandedInRow| {
-        (row.reference, HandedIn { payment_id: row.payment_id.into(), succeeded: row.succeeded })
-    };
+    let found =
+        |row: HandedInRow| (row.reference, HandedIn { payment_id: row.payment_id.into(), succeeded: row.succeeded });
     Ok(rows.into_iter().map(found).collect())
 }
 
