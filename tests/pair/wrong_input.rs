@@ -75,6 +75,7 @@ impl World {
             "partner_id" | "earner_id" | "subject_id" | "recipient_id" => self.partner_id.clone(),
             "payment_id" => self.payment_id.clone(),
             "transaction_id" => self.transaction_id.clone(),
+            "commission_id" => format!("{}.1", self.payment_id),
             "referral_code" => self.referral_code.clone(),
             "external_id" | "external_ref" => format!("x:{}", Uuid::new_v4()),
             "ancestor_id" => self.partner_id.clone(),

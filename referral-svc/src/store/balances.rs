@@ -62,7 +62,7 @@ pub(crate) async fn at(
     time: DateTime<Utc>,
 ) -> Result<Balance> {
     Sql::new(
-        "WITH then AS (
+        "WITH past AS (
              SELECT a.purpose, e.balance_after AS balance, e.version
              FROM (SELECT account_id, purpose, version_at(account_id, {}) AS version FROM accounts
                    WHERE purpose IN ({}, {}, {}) AND owner_id = {} AND asset = {}) a
@@ -74,7 +74,7 @@ pub(crate) async fn at(
              coalesce(sum(version) FILTER (WHERE purpose = 'PARTNER_AVAILABLE'), 0)::bigint AS version,
              (SELECT coalesce(sum(amount), 0)::bigint FROM payouts
               WHERE partner_id = {} AND asset = {} AND state = 'COMPLETED' AND end_time <= {}) AS paid
-         FROM then",
+         FROM past",
     )
     .bind::<Timestamptz, _>(time)
     .bind::<Text, _>(AVAILABLE)
