@@ -10,7 +10,7 @@ ALTER TABLE payments
     ADD CONSTRAINT payments_refunded CHECK (refunded BETWEEN 0 AND amount AND (refunded = 0 OR state = 'SUCCEEDED')),
     -- A period that a refund took back whole is empty.
     DROP CONSTRAINT payments_period,
-    ADD CONSTRAINT payments_period CHECK (pro_end >= pro_start);
+    ADD CONSTRAINT payments_period CHECK (pro_end > pro_start OR (pro_end = pro_start AND refunded = amount));
 CREATE INDEX payments_periods ON payments (partner_id, pro_end) WHERE pro_end IS NOT NULL;
 
 -- A refund lets periods begin and end earlier; nothing else of a success ever changes.
