@@ -16,7 +16,7 @@ use opentelemetry::{
     KeyValue,
     metrics::{Counter, Gauge},
 };
-use referral_domain::{LEVELS, command::Attribution, money::Asset};
+use referral_domain::{LEVELS, command::Attribution, money::Asset, payout::PayoutState};
 use service::telemetry::metrics::meter;
 
 pub(crate) use commit::{CommitTimer, watch_queue};
@@ -34,6 +34,10 @@ static COMMISSIONS: LazyLock<Counter<u64>> =
     LazyLock::new(|| counter("p2phub.commissions", "Commissions paid, by level"));
 static COMMISSION_AMOUNT: LazyLock<Counter<u64>> =
     LazyLock::new(|| counter("p2phub.commission.amount", "Commissions paid, in minor units of their asset"));
+static REFUNDS: LazyLock<Counter<u64>> =
+    LazyLock::new(|| counter("p2phub.refunds", "Refunds, whole or in part, each with its clawbacks"));
+static PAYOUTS: LazyLock<Counter<u64>> =
+    LazyLock::new(|| counter("p2phub.payouts", "Payouts, by the state that they came to"));
 static XP_AWARDED: LazyLock<Counter<u64>> = LazyLock::new(|| counter("p2phub.xp.awarded", "XP given"));
 
 static CHECK_OFFENDERS: LazyLock<Gauge<i64>> = LazyLock::new(|| {
@@ -88,6 +92,10 @@ pub(crate) fn init() {
         COMMISSION_AMOUNT.add(0, &[KeyValue::new("asset", asset.ticker())]);
     }
     XP_AWARDED.add(0, &[]);
+    REFUNDS.add(0, &[]);
+    for state in PayoutState::ALL {
+        PAYOUTS.add(0, &[KeyValue::new("state", tally::payout_state(state))]);
+    }
     for outcome in ["ok", "violated", FAILED] {
         CHECK_RUNS.add(0, &[KeyValue::new(OUTCOME, outcome)]);
     }
@@ -111,6 +119,12 @@ pub(crate) fn count(tally: &Tally) {
     }
     for (asset, amount) in &tally.amounts {
         COMMISSION_AMOUNT.add(*amount, &[KeyValue::new("asset", *asset)]);
+    }
+    if tally.refunds > 0 {
+        REFUNDS.add(tally.refunds, &[]);
+    }
+    for (state, count) in &tally.payouts {
+        PAYOUTS.add(*count, &[KeyValue::new("state", *state)]);
     }
     if tally.xp > 0 {
         XP_AWARDED.add(tally.xp, &[]);

@@ -82,6 +82,12 @@ const CATALOGUE: &[Family] = &[
     ),
     ("p2phub_commissions_total", Of::Referral, &[("level", Says::One(&["1", "2", "3", "4", "5", "6", "7", "8", "9"]))]),
     ("p2phub_commission_amount_total", Of::Referral, &[("asset", Says::One(&["USDT"]))]),
+    ("p2phub_refunds_total", Of::Referral, &[]),
+    (
+        "p2phub_payouts_total",
+        Of::Referral,
+        &[("state", Says::One(&["requested", "approved", "completed", "failed", "cancelled"]))],
+    ),
     ("p2phub_xp_awarded_total", Of::Referral, &[]),
     ("p2phub_commit_batch_size", Of::Referral, &[]),
     ("p2phub_commit_duration_seconds", Of::Referral, &[outcome(&["committed", "unchanged", "failed"])]),
