@@ -38,6 +38,8 @@ static REFUNDS: LazyLock<Counter<u64>> =
     LazyLock::new(|| counter("p2phub.refunds", "Refunds, whole or in part, each with its clawbacks"));
 static PAYOUTS: LazyLock<Counter<u64>> =
     LazyLock::new(|| counter("p2phub.payouts", "Payouts, by the state that they came to"));
+static VERIFICATIONS: LazyLock<Counter<u64>> =
+    LazyLock::new(|| counter("p2phub.verifications", "Attempts to verify a submitted payment, by what they came to"));
 static XP_AWARDED: LazyLock<Counter<u64>> = LazyLock::new(|| counter("p2phub.xp.awarded", "XP given"));
 
 static CHECK_OFFENDERS: LazyLock<Gauge<i64>> = LazyLock::new(|| {
@@ -134,6 +136,11 @@ pub(crate) fn count(tally: &Tally) {
 /// A confirmation ended without an answer: the server's fault, or its caller waited for too short.
 pub(crate) fn confirmation_failed() {
     CONFIRMATIONS.add(1, &[KeyValue::new(OUTCOME, FAILED)]);
+}
+
+/// An attempt to verify a payment came to something.
+pub(crate) fn verified(finding: &'static str) {
+    VERIFICATIONS.add(1, &[KeyValue::new("finding", finding)]);
 }
 
 /// How often the books are to be checked, for whoever misses a check; none: never.

@@ -394,7 +394,8 @@ CREATE TABLE ton_payments (
     attempts int NOT NULL DEFAULT 0 CHECK (attempts >= 0),
     first_attempt_time timestamptz,
     next_attempt_time timestamptz,
-    finding text NOT NULL DEFAULT ''
+    finding text NOT NULL DEFAULT '',
+    traceparent text NOT NULL DEFAULT ''
 ) WITH (fillfactor = 80);
 CREATE INDEX ton_payments_due ON ton_payments (next_attempt_time) WHERE next_attempt_time IS NOT NULL;
 
@@ -468,7 +469,7 @@ BEGIN
         ON payouts TO %I', service_role);
     EXECUTE format('GRANT UPDATE (state, decider, decide_time, reject_reason, transaction_id, reserved, paid)
         ON adjustments TO %I', service_role);
-    EXECUTE format('GRANT UPDATE (attempts, first_attempt_time, next_attempt_time, finding) ON ton_payments TO %I', service_role);
+    EXECUTE format('GRANT UPDATE (attempts, first_attempt_time, next_attempt_time, finding, traceparent) ON ton_payments TO %I', service_role);
     EXECUTE format('GRANT UPDATE (reject_time, reject_reason, reject_detail), DELETE ON outbox TO %I', service_role);
     EXECUTE format('GRANT UPDATE (state, published, progress, next_step_time, end_time, cancel_reason)
         ON broadcasts TO %I', service_role);

@@ -18,6 +18,7 @@ use referral_domain::{
     ton::TonOffer,
 };
 use service::database::{self, Pool};
+use tokio::sync::watch;
 use uuid::Uuid;
 
 use super::{
@@ -44,6 +45,8 @@ pub(crate) struct Rules {
     pub(crate) plan: Plan,
     pub(crate) methods: Vec<Method>,
     pub(crate) clock: Clock,
+    /// What payments in TON are made of, as last heard; none: the method is closed.
+    pub(crate) ton: Option<watch::Receiver<TonOffer>>,
 }
 
 /// Each command's answer, in the batch's order.
@@ -113,7 +116,7 @@ async fn decide_and_write(transaction: &mut Transaction, rules: &Rules, batch: &
         known,
         written: Written::default(),
         ids: IdSource::new(now, rand::random),
-        ton: None,
+        ton: rules.ton.as_ref().map(|offer| offer.borrow().clone()),
     };
     let answers = batch.iter().map(|queued| deciding.answer(queued)).collect();
     let Deciding { state, written, .. } = deciding;
@@ -145,6 +148,7 @@ impl Deciding<'_> {
             plan: &self.rules.plan,
             methods: &self.rules.methods,
             caller: &queued.caller,
+            traceparent: &queued.traceparent,
             ton,
         };
         let (state, ids) = (&self.state, &mut self.ids);

@@ -9,6 +9,7 @@ mod publisher;
 mod queue;
 mod sampler;
 mod sweeper;
+mod verifier;
 mod write;
 
 pub(crate) use batch::Rules;
@@ -19,3 +20,4 @@ pub(crate) use publisher::Publisher;
 pub(crate) use queue::{CommandQueue, Failed, Queued, Settled};
 pub(crate) use sampler::run as run_sampler;
 pub(crate) use sweeper::Sweeper;
+pub(crate) use verifier::{Verifications, keep_rate};

@@ -41,7 +41,14 @@ impl World {
         self.made += 1;
         let random = self.made.wrapping_mul(6_364_136_223_846_793_005);
         let plan = Plan::built_in();
-        let context = Context { now: self.now, plan: &plan, methods: &[Method::Trusted], caller: "gateway", ton: None };
+        let context = Context {
+            now: self.now,
+            plan: &plan,
+            methods: &[Method::Trusted],
+            caller: "gateway",
+            traceparent: "",
+            ton: None,
+        };
         let decision =
             decide(&self.state, command, &context, &mut IdSource::new(self.now, move || random)).expect("a decision");
         self.tallies.push(Tally::of(&self.state, command, &decision));

@@ -18,6 +18,7 @@ pub(crate) mod requests;
 mod schema;
 mod sql;
 pub(crate) mod standings;
+pub(crate) mod ton_payments;
 pub(crate) mod transaction;
 pub(crate) mod xp_awards;
 

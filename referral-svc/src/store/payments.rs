@@ -20,6 +20,7 @@ use super::{
     Result, impossible,
     schema::{late_references, payments},
     sql::{Sql, uuids},
+    ton_payments,
     transaction::Transaction,
 };
 
@@ -103,8 +104,8 @@ struct LateRow {
     create_time: DateTime<Utc>,
 }
 
-/// Adds to each payment the references that came too late, newest first.
-async fn with_late_references(connection: &mut AsyncPgConnection, mut payments: Vec<Payment>) -> Result<Vec<Payment>> {
+/// Adds to each payment the references that came too late, newest first, and what it has as a payment in TON.
+async fn completed(connection: &mut AsyncPgConnection, mut payments: Vec<Payment>) -> Result<Vec<Payment>> {
     let rows: Vec<LateRow> = late_references::table
         .filter(late_references::payment_id.eq_any(uuids(payments.iter().map(|payment| payment.payment_id))))
         .order(late_references::create_time.desc())
@@ -124,6 +125,7 @@ async fn with_late_references(connection: &mut AsyncPgConnection, mut payments: 
     for payment in &mut payments {
         payment.late_references = by_payment.remove(&payment.payment_id).unwrap_or_default();
     }
+    ton_payments::join(connection, &mut payments).await?;
     Ok(payments)
 }
 
@@ -137,7 +139,7 @@ pub(crate) async fn lock(transaction: &mut Transaction, ids: &[Uuid]) -> Result<
         .load(transaction.connection())
         .await?;
     let payments = rows.into_iter().map(TryInto::try_into).collect::<Result<_>>()?;
-    with_late_references(transaction.connection(), payments).await
+    completed(transaction.connection(), payments).await
 }
 
 /// The references that were handed in, or came too late, for payments: what a confirmation without one may use.
@@ -186,7 +188,7 @@ pub(crate) async fn insert(transaction: &mut Transaction, payments: &[&Payment])
     .bind::<Array<Timestamptz>, _>(payments.iter().map(|payment| payment.expire_time).collect::<Vec<_>>())
     .execute(transaction.connection())
     .await?;
-    Ok(())
+    ton_payments::insert(transaction, payments).await
 }
 
 fn stored_state(payment: &Payment) -> &'static str {
@@ -241,7 +243,7 @@ pub(crate) async fn update(transaction: &mut Transaction, payments: &[&Payment])
     )
     .execute(transaction.connection())
     .await?;
-    Ok(())
+    ton_payments::update(transaction, payments).await
 }
 
 pub(crate) async fn insert_late(transaction: &mut Transaction, late: &[&LateReference]) -> Result<()> {
@@ -288,7 +290,7 @@ pub(crate) async fn find(connection: &mut AsyncPgConnection, payment_id: Payment
     let rows: Vec<PaymentRow> =
         payments::table.find(Uuid::from(payment_id)).select(PaymentRow::as_select()).load(connection).await?;
     let payments = rows.into_iter().map(TryInto::try_into).collect::<Result<_>>()?;
-    Ok(with_late_references(connection, payments).await?.pop())
+    Ok(completed(connection, payments).await?.pop())
 }
 
 /// Which payments to list.
@@ -333,5 +335,5 @@ pub(crate) async fn list(
     };
     let rows: Vec<PaymentRow> = query.load(connection).await?;
     let payments = rows.into_iter().map(TryInto::try_into).collect::<Result<_>>()?;
-    with_late_references(connection, payments).await
+    completed(connection, payments).await
 }

@@ -178,6 +178,7 @@ diesel::table! {
         first_attempt_time -> Nullable<Timestamptz>,
         next_attempt_time -> Nullable<Timestamptz>,
         finding -> Text,
+        traceparent -> Text,
     }
 }
 

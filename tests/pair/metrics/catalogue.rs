@@ -82,6 +82,24 @@ const CATALOGUE: &[Family] = &[
     ),
     ("p2phub_commissions_total", Of::Referral, &[("level", Says::One(&["1", "2", "3", "4", "5", "6", "7", "8", "9"]))]),
     ("p2phub_commission_amount_total", Of::Referral, &[("asset", Says::One(&["USDT"]))]),
+    (
+        "p2phub_verifications_total",
+        Of::Rare,
+        &[(
+            "finding",
+            Says::One(&[
+                "PAID",
+                "TRANSACTION_FAILED",
+                "DESTINATION_DIFFERS",
+                "MEMO_DIFFERS",
+                "TOO_OLD",
+                "AMOUNT_DIFFERS",
+                "NOT_FOUND",
+                "NOT_A_TRANSACTION_HASH",
+                "VERIFIER_UNAVAILABLE",
+            ]),
+        )],
+    ),
     ("p2phub_refunds_total", Of::Referral, &[]),
     (
         "p2phub_payouts_total",

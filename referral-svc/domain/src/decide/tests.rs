@@ -162,7 +162,14 @@ impl World {
                 random
             }
         });
-        let context = Context { now: self.now, plan: &self.plan, methods: &Method::ALL, caller: "tester", ton: None };
+        let context = Context {
+            now: self.now,
+            plan: &self.plan,
+            methods: &Method::ALL,
+            caller: "tester",
+            traceparent: "",
+            ton: None,
+        };
         let decision = decide(&self.state, command, &context, &mut ids).expect("a decision");
         self.state.apply(&decision.changes, &mut Dirty::default());
         for award in &decision.changes.awards {
