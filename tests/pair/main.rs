@@ -32,6 +32,7 @@ mod start;
 mod statements;
 mod stream;
 mod telegram;
+mod ton;
 mod tracing;
 mod wrong_input;
 

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
 use diesel::{
-    ExpressionMethods, QueryDsl, Queryable, QueryableByName, Selectable, SelectableHelper,
+    ExpressionMethods, JoinOnDsl, QueryDsl, Queryable, QueryableByName, Selectable, SelectableHelper,
     sql_types::{Array, BigInt, Integer, Nullable, Text, Timestamptz, Uuid as SqlUuid},
 };
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
@@ -18,9 +18,9 @@ use uuid::Uuid;
 
 use super::{
     Result, impossible,
-    schema::{late_references, payments},
+    schema::{late_references, payments, ton_payments as ton_payments_table},
     sql::{Sql, uuids},
-    ton_payments,
+    ton_payments::{self, TonRow},
     transaction::Transaction,
 };
 
@@ -104,8 +104,8 @@ struct LateRow {
     create_time: DateTime<Utc>,
 }
 
-/// Adds to each payment the references that came too late, newest first, and what it has as a payment in TON.
-async fn completed(connection: &mut AsyncPgConnection, mut payments: Vec<Payment>) -> Result<Vec<Payment>> {
+/// Adds to each payment the references that came too late, newest first.
+async fn with_late_references(connection: &mut AsyncPgConnection, mut payments: Vec<Payment>) -> Result<Vec<Payment>> {
     let rows: Vec<LateRow> = late_references::table
         .filter(late_references::payment_id.eq_any(uuids(payments.iter().map(|payment| payment.payment_id))))
         .order(late_references::create_time.desc())
@@ -125,7 +125,6 @@ async fn completed(connection: &mut AsyncPgConnection, mut payments: Vec<Payment
     for payment in &mut payments {
         payment.late_references = by_payment.remove(&payment.payment_id).unwrap_or_default();
     }
-    ton_payments::join(connection, &mut payments).await?;
     Ok(payments)
 }
 
@@ -138,8 +137,14 @@ pub(crate) async fn lock(transaction: &mut Transaction, ids: &[Uuid]) -> Result<
         .for_no_key_update()
         .load(transaction.connection())
         .await?;
-    let payments = rows.into_iter().map(TryInto::try_into).collect::<Result<_>>()?;
-    completed(transaction.connection(), payments).await
+    let mut payments: Vec<Payment> = rows.into_iter().map(TryInto::try_into).collect::<Result<_>>()?;
+    ton_payments::join(transaction.connection(), &mut payments).await?;
+    with_late_references(transaction.connection(), payments).await
+}
+
+/// A payment with what it has in TON, as one statement has read them.
+fn whole((payment, ton): (PaymentRow, Option<TonRow>)) -> Result<Payment> {
+    Ok(Payment { ton: ton.map(TryInto::try_into).transpose()?, ..payment.try_into()? })
 }
 
 /// The references that were handed in, or came too late, for payments: what a confirmation without one may use.
@@ -287,10 +292,14 @@ pub(crate) async fn buyers(transaction: &mut Transaction, ids: &[Uuid]) -> Resul
 }
 
 pub(crate) async fn find(connection: &mut AsyncPgConnection, payment_id: PaymentId) -> Result<Option<Payment>> {
-    let rows: Vec<PaymentRow> =
-        payments::table.find(Uuid::from(payment_id)).select(PaymentRow::as_select()).load(connection).await?;
-    let payments = rows.into_iter().map(TryInto::try_into).collect::<Result<_>>()?;
-    Ok(completed(connection, payments).await?.pop())
+    let rows: Vec<(PaymentRow, Option<TonRow>)> = payments::table
+        .left_join(ton_payments_table::table.on(ton_payments_table::payment_id.eq(payments::payment_id)))
+        .filter(payments::payment_id.eq(Uuid::from(payment_id)))
+        .select((PaymentRow::as_select(), Option::<TonRow>::as_select()))
+        .load(connection)
+        .await?;
+    let payments = rows.into_iter().map(whole).collect::<Result<_>>()?;
+    Ok(with_late_references(connection, payments).await?.pop())
 }
 
 /// Which payments to list.
@@ -308,10 +317,11 @@ pub(crate) async fn list(
     limit: i64,
 ) -> Result<Vec<Payment>> {
     let mut query = payments::table
+        .left_join(ton_payments_table::table.on(ton_payments_table::payment_id.eq(payments::payment_id)))
         .filter(payments::payment_id.lt(before))
         .order(payments::payment_id.desc())
         .limit(limit)
-        .select(PaymentRow::as_select())
+        .select((PaymentRow::as_select(), Option::<TonRow>::as_select()))
         .into_boxed();
     if let Some(partner_id) = filter.partner_id {
         query = query.filter(payments::partner_id.eq(Uuid::from(partner_id)));
@@ -333,7 +343,7 @@ pub(crate) async fn list(
         Some((PaymentState::Refunded, _)) => query.filter(payments::refunded.eq(payments::amount)),
         Some((state, _)) => query.filter(payments::state.eq(state.name())),
     };
-    let rows: Vec<PaymentRow> = query.load(connection).await?;
-    let payments = rows.into_iter().map(TryInto::try_into).collect::<Result<_>>()?;
-    completed(connection, payments).await
+    let rows: Vec<(PaymentRow, Option<TonRow>)> = query.load(connection).await?;
+    let payments = rows.into_iter().map(whole).collect::<Result<_>>()?;
+    with_late_references(connection, payments).await
 }

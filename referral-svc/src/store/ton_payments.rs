@@ -24,7 +24,7 @@ use super::{
 
 #[derive(Queryable, QueryableByName, Selectable)]
 #[diesel(table_name = ton_payments)]
-struct TonRow {
+pub(super) struct TonRow {
     payment_id: Uuid,
     address: String,
     nanotons: i64,
