@@ -111,9 +111,7 @@ mod tests {
     #[test]
     fn a_times_lowest_id_parts_those_before_from_those_since() {
         let start = DateTime::from_timestamp_micros(1_700_000_000_123_999).expect("a time");
-        let at = |micros, random| {
-            IdSource::new(start + chrono::TimeDelta::microseconds(micros), move || random).uuid()
-        };
+        let at = |micros, random| IdSource::new(start + chrono::TimeDelta::microseconds(micros), move || random).uuid();
         for micros in [0, 1, 2] {
             let lowest = lowest_at(start + chrono::TimeDelta::microseconds(micros));
             assert!(at(micros - 1, u64::MAX) < lowest && lowest <= at(micros, 0), "{micros}");
