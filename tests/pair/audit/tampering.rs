@@ -67,7 +67,7 @@ impl Scene {
             )
             .await
             .expect("everything as before");
-        assert!(verify(&self.pair.clients, &[self.anchor.clone()], "").await.ok, "not as before: {sql}");
+        assert!(verify(&self.pair.clients, std::slice::from_ref(&self.anchor), "").await.ok, "not as before: {sql}");
         [without, with]
     }
 }
