@@ -14,7 +14,7 @@ use reqwest::Url;
 use service::{database::DatabaseConfig, http::Listen};
 use tonic::transport::Endpoint;
 
-use crate::{store::clock::Clock, verify::TonSettings};
+use crate::{app::Signer, store::clock::Clock, verify::TonSettings};
 
 /// Where HTTP is unless that is set or taken.
 pub const HTTP_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 50061);
@@ -84,6 +84,9 @@ pub struct Config {
     #[arg(long, env = "TON_RATE_MAX_AGE_SECONDS", default_value_t = TON_RATE_MAX_AGE_SECONDS,
         value_parser = clap::value_parser!(u32).range(60..=86_400), value_name = "TON_RATE_MAX_AGE_SECONDS")]
     pub ton_rate_max_age_seconds: u32,
+    /// 32 random bytes in hex or base64: the key that exported heads of the audit chains are signed with. Unset: none are.
+    #[arg(long, env = "AUDIT_SIGNING_KEY", hide_env_values = true, value_name = "AUDIT_SIGNING_KEY")]
+    pub audit_signing_key: Option<String>,
     /// Shifts the time, for tests.
     #[arg(skip)]
     pub clock: Clock,
@@ -111,6 +114,7 @@ impl Config {
             ton_api_key: None,
             ton_tolerance_bps: TON_TOLERANCE_BPS,
             ton_rate_max_age_seconds: TON_RATE_MAX_AGE_SECONDS,
+            audit_signing_key: None,
             clock: Clock::default(),
         }
     }
@@ -165,6 +169,13 @@ impl Config {
             tolerance_bps: self.ton_tolerance_bps,
             rate_max_age: TimeDelta::seconds(i64::from(self.ton_rate_max_age_seconds)),
         }))
+    }
+
+    /// None: heads aren't exported.
+    pub(crate) fn signer(&self) -> anyhow::Result<Option<Signer>> {
+        let key = self.audit_signing_key.as_deref().map(str::trim).filter(|key| !key.is_empty());
+        key.map(|key| Signer::from_text(key).context("AUDIT_SIGNING_KEY: must be 32 bytes in hex or base64"))
+            .transpose()
     }
 
     /// None: never.
