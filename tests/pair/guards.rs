@@ -260,7 +260,7 @@ async fn a_payment_succeeds_once_and_its_reference_and_commissions_stay() {
                     CHECK,
                     "payments_success_stays",
                 ),
-                ("UPDATE payments SET state = 'PENDING' WHERE payment_id = '{paid}'", CHECK, "payments_succeeded"),
+                ("UPDATE payments SET state = 'PENDING' WHERE payment_id = '{paid}'", CHECK, "payments_success_stays"),
                 ("UPDATE payments SET state = 'SUCCEEDED' WHERE payment_id = '{open}'", CHECK, "payments_succeeded"),
                 ("UPDATE payments SET state = 'REJECTED' WHERE payment_id = '{open}'", CHECK, "payments_rejected"),
                 ("UPDATE payments SET state = 'IN_REVIEW' WHERE payment_id = '{open}'", CHECK, "payments_in_review"),
