@@ -39,7 +39,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (any::<u8>(), any::<bool>()).prop_map(|(broadcast, exhausted)| Step::GoOn { broadcast, exhausted }),
         1 => any::<u8>().prop_map(|broadcast| Step::Cancel { broadcast }),
         2 => Just(Step::CountPro),
-        20 => money::step().prop_map(Step::Money),
+        10 => money::step().prop_map(Step::Money),
         2 => (0..500_u16).prop_map(|hours| Step::Wait { hours }),
     ]
 }
@@ -52,26 +52,49 @@ fn plan(holding_days: u16) -> Plan {
     Plan::from_json(&json.to_string()).expect("a sound plan")
 }
 
+/// One step after the other, each checked.
+fn run(world: &mut World, steps: &[Step]) {
+    for step in steps {
+        let Some((command, caller)) = world.command(step) else { continue };
+        let before = world.memory();
+        let decision = world.take(&command, caller);
+        checks::broadcasts(&command, &decision, &before.broadcasts, &world.state);
+        checks::refusal(&decision);
+        checks::transition(&command, caller, &decision, &before);
+        for transaction in &decision.changes.transactions {
+            assert_eq!(transaction.entries.iter().map(|entry| entry.amount).sum::<i64>(), 0);
+        }
+        checks::money(&world.state);
+    }
+    world.check();
+}
+
+fn holding_days() -> impl Strategy<Value = u16> {
+    prop_oneof![2 => Just(0), 1 => Just(5)]
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
 
     #[test]
     fn every_history_keeps_books_tree_and_counts_right(
-        steps in proptest::collection::vec(step(), 1..250), holding_days in prop_oneof![Just(0), Just(5_u16)],
+        steps in proptest::collection::vec(step(), 1..200), holding_days in holding_days(),
+    ) {
+        run(&mut World::new(plan(holding_days)), &steps);
+    }
+
+    #[test]
+    fn what_three_partners_earn_is_paid_once(
+        steps in proptest::collection::vec(
+            prop_oneof![20 => money::step().prop_map(Step::Money), 1 => (0..100_u16).prop_map(|hours| Step::Wait { hours })],
+            50..250,
+        ),
+        holding_days in holding_days(),
     ) {
         let mut world = World::new(plan(holding_days));
-        for step in &steps {
-            let Some((command, caller)) = world.command(step) else { continue };
-            let before = world.memory();
-            let decision = world.take(&command, caller);
-            checks::broadcasts(&command, &decision, &before.broadcasts, &world.state);
-            checks::refusal(&decision);
-            checks::transition(&command, caller, &decision, &before);
-            for transaction in &decision.changes.transactions {
-                prop_assert_eq!(transaction.entries.iter().map(|entry| entry.amount).sum::<i64>(), 0);
-            }
-            checks::money(&world.state);
-        }
-        world.check();
+        let signups = (0..3_u8).map(|person| Step::Register { person, inviter: person.checked_sub(1) });
+        let sales = (0..40_u8).map(|sale| Step::Open { partner: 1 + sale % 2, manual: false });
+        run(&mut world, &signups.chain(sales).collect::<Vec<_>>());
+        run(&mut world, &steps);
     }
 }

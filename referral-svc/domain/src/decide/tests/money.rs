@@ -5,36 +5,44 @@ use proptest::prelude::*;
 use super::world::{CALLER, World};
 use crate::{
     command::Command,
+    id::{PaymentId, PayoutId},
     money::{Amount, Asset},
     reference::ExternalRef,
 };
 
-/// Indexes are taken modulo how many there are.
+/// Indexes are taken modulo how many there are; of payouts, how many are open, unless `or_ended`.
 #[derive(Clone, Debug)]
 pub(super) enum MoneyStep {
+    Sell,
     Refund { payment: u8, units: Option<i64> },
     Release,
     Request { partner: u8, units: Option<i64> },
-    Approve { payout: u8, by_requester: bool },
-    Complete { payout: u8, reference: u8 },
-    Fail { payout: u8 },
-    CancelPayout { payout: u8 },
+    Approve { payout: u8, or_ended: bool, by_requester: bool },
+    Complete { payout: u8, or_ended: bool, reference: u8 },
+    Fail { payout: u8, or_ended: bool },
+    CancelPayout { payout: u8, or_ended: bool },
     Propose { partner: u8, units: i64 },
     Decide { adjustment: u8, by_proposer: bool, is_rejection: bool },
 }
 
 pub(super) fn step() -> impl Strategy<Value = MoneyStep> {
     let rarely = || proptest::bool::weighted(0.2);
+    let payout = || (any::<u8>(), rarely());
     prop_oneof![
-        3 => (any::<u8>(), proptest::option::of(1..39_000_000_i64))
+        6 => Just(MoneyStep::Sell),
+        4 => (any::<u8>(), proptest::option::of(1..39_000_000_i64))
             .prop_map(|(payment, units)| MoneyStep::Refund { payment, units }),
-        3 => Just(MoneyStep::Release),
-        5 => (any::<u8>(), proptest::option::of(1..20_000_000_i64))
+        2 => Just(MoneyStep::Release),
+        6 => (any::<u8>(), proptest::option::of(1..20_000_000_i64))
             .prop_map(|(partner, units)| MoneyStep::Request { partner, units }),
-        4 => (any::<u8>(), rarely()).prop_map(|(payout, by_requester)| MoneyStep::Approve { payout, by_requester }),
-        3 => (any::<u8>(), 0..20_u8).prop_map(|(payout, reference)| MoneyStep::Complete { payout, reference }),
-        2 => any::<u8>().prop_map(|payout| MoneyStep::Fail { payout }),
-        1 => any::<u8>().prop_map(|payout| MoneyStep::CancelPayout { payout }),
+        6 => (payout(), rarely()).prop_map(|((payout, or_ended), by_requester)| MoneyStep::Approve {
+            payout, or_ended, by_requester,
+        }),
+        4 => (payout(), any::<u8>()).prop_map(|((payout, or_ended), reference)| MoneyStep::Complete {
+            payout, or_ended, reference: reference % 50,
+        }),
+        3 => payout().prop_map(|(payout, or_ended)| MoneyStep::Fail { payout, or_ended }),
+        1 => payout().prop_map(|(payout, or_ended)| MoneyStep::CancelPayout { payout, or_ended }),
         2 => (any::<u8>(), -10_000_000..20_000_000_i64)
             .prop_map(|(partner, units)| MoneyStep::Propose { partner, units: if units == 0 { 1 } else { units } }),
         2 => (any::<u8>(), rarely(), rarely()).prop_map(|(adjustment, by_proposer, is_rejection)| MoneyStep::Decide {
@@ -47,6 +55,12 @@ fn at<T: Copy>(list: &[T], index: u8) -> Option<T> {
     list.get(usize::from(index) % list.len().max(1)).copied()
 }
 
+fn payout_at(world: &World, index: u8, or_ended: bool) -> Option<PayoutId> {
+    let open = |id: &PayoutId| or_ended || world.state.payouts[id].end().is_none();
+    let payouts: Vec<PayoutId> = world.payouts.iter().copied().filter(open).collect();
+    at(&payouts, index)
+}
+
 fn amount(units: Option<i64>) -> Option<Amount> {
     units.and_then(|units| Amount::new(Asset::Usdt, units))
 }
@@ -56,6 +70,12 @@ pub(super) fn command(world: &World, step: &MoneyStep) -> Option<(Command, &'sta
     let reason = || "a reason".to_owned();
     let second = |is_first: bool| if is_first { CALLER } else { "another" };
     Some(match step {
+        MoneyStep::Sell => {
+            let unpaid = |id: &&PaymentId| world.state.payments[id].success().is_none();
+            let payment_id = *world.payments.iter().find(unpaid)?;
+            let external_ref = ExternalRef::normalise(&format!("sale {payment_id}")).ok();
+            (Command::ConfirmPayment { payment_id, external_ref, override_reason: Some(reason()) }, CALLER)
+        }
         MoneyStep::Refund { payment, units } => {
             let payment_id = at(&world.payments, *payment)?;
             (Command::RefundPayment { payment_id, amount: amount(*units), reason: reason() }, CALLER)
@@ -69,18 +89,19 @@ pub(super) fn command(world: &World, step: &MoneyStep) -> Option<(Command, &'sta
             let partner_id = at(&world.partners, *partner)?;
             (Command::RequestPayout { partner_id, amount: amount(*units), destination: String::new() }, CALLER)
         }
-        MoneyStep::Approve { payout, by_requester } => {
-            (Command::ApprovePayout { payout_id: at(&world.payouts, *payout)? }, second(*by_requester))
+        MoneyStep::Approve { payout, or_ended, by_requester } => {
+            (Command::ApprovePayout { payout_id: payout_at(world, *payout, *or_ended)? }, second(*by_requester))
         }
-        MoneyStep::Complete { payout, reference } => {
+        MoneyStep::Complete { payout, or_ended, reference } => {
             let external_ref = ExternalRef::normalise(&format!("transfer {reference}")).expect("a reference");
-            (Command::CompletePayout { payout_id: at(&world.payouts, *payout)?, external_ref }, CALLER)
+            let payout_id = payout_at(world, *payout, *or_ended)?;
+            (Command::CompletePayout { payout_id, external_ref }, CALLER)
         }
-        MoneyStep::Fail { payout } => {
-            (Command::FailPayout { payout_id: at(&world.payouts, *payout)?, reason: reason() }, CALLER)
+        MoneyStep::Fail { payout, or_ended } => {
+            (Command::FailPayout { payout_id: payout_at(world, *payout, *or_ended)?, reason: reason() }, CALLER)
         }
-        MoneyStep::CancelPayout { payout } => {
-            (Command::CancelPayout { payout_id: at(&world.payouts, *payout)?, reason: reason() }, CALLER)
+        MoneyStep::CancelPayout { payout, or_ended } => {
+            (Command::CancelPayout { payout_id: payout_at(world, *payout, *or_ended)?, reason: reason() }, CALLER)
         }
         MoneyStep::Propose { partner, units } => {
             let partner_id = at(&world.partners, *partner)?;
