@@ -12,7 +12,7 @@ use referral_domain::{payment::Method, plan::Plan};
 use service::{database::DatabaseConfig, http::Listen};
 use tonic::transport::Endpoint;
 
-use crate::store::clock::Clock;
+use crate::{app::Signer, store::clock::Clock};
 
 /// Where HTTP is unless that is set or taken.
 pub const HTTP_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 50061);
@@ -61,6 +61,9 @@ pub struct Config {
         value_name = "LEDGER_CHECK_INTERVAL_MINUTES"
     )]
     pub ledger_check_interval_minutes: u64,
+    /// 32 random bytes in hex or base64: the key that exported heads of the audit chains are signed with. Unset: none are.
+    #[arg(long, env = "AUDIT_SIGNING_KEY", hide_env_values = true, value_name = "AUDIT_SIGNING_KEY")]
+    pub audit_signing_key: Option<String>,
     /// Shifts the time, for tests.
     #[arg(skip)]
     pub clock: Clock,
@@ -83,6 +86,7 @@ impl Config {
             plan_file: None,
             payment_methods: PAYMENT_METHODS.to_owned(),
             ledger_check_interval_minutes: LEDGER_CHECK_INTERVAL_MINUTES,
+            audit_signing_key: None,
             clock: Clock::default(),
         }
     }
@@ -118,6 +122,13 @@ impl Config {
                 None => bail!("PAYMENT_METHODS: {name:?} is not one of trusted, manual"),
             })
             .collect()
+    }
+
+    /// None: heads aren't exported.
+    pub(crate) fn signer(&self) -> anyhow::Result<Option<Signer>> {
+        let key = self.audit_signing_key.as_deref().map(str::trim).filter(|key| !key.is_empty());
+        key.map(|key| Signer::from_text(key).context("AUDIT_SIGNING_KEY: must be 32 bytes in hex or base64"))
+            .transpose()
     }
 
     /// None: never.

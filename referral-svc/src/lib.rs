@@ -29,7 +29,7 @@ use service::{
 use tokio::{sync::Notify, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
-use app::{Bookkeeper, Broadcaster, CommandQueue, Committer, Publisher, Rules, Sweeper};
+use app::{Bookkeeper, Broadcaster, CommandQueue, Committer, Publisher, Rules, Signer, Sweeper};
 pub use config::{Config, HTTP_LISTEN};
 pub use store::clock::Clock;
 
@@ -78,7 +78,7 @@ pub async fn start(config: Config, shutdown: CancellationToken) -> anyhow::Resul
     // Without `main` there is nothing yet that measures.
     service::telemetry::ensure();
     metrics::init();
-    let (plan, methods, notify) = (config.plan()?, config.methods()?, config.notify()?);
+    let (plan, methods, notify, signer) = (config.plan()?, config.methods()?, config.notify()?, config.signer()?);
     let database = config.database()?;
     database.check("REFERRAL_DATABASE_URL", "REFERRAL_MIGRATION_URL")?;
     let health = Health::default();
@@ -112,7 +112,7 @@ pub async fn start(config: Config, shutdown: CancellationToken) -> anyhow::Resul
         Sweeper { pool: pool.clone(), clock: config.clock.clone(), queue: queue.clone(), shutdown: shutdown.clone() };
     let sampler = app::run_sampler(pool.clone(), config.clock.clone(), shutdown.clone());
     let bookkeeper = Bookkeeper { pool: pool.clone(), every: config.ledger_check_every(), shutdown: shutdown.clone() };
-    let server = server(&config, queue, pool.clone()).health(health);
+    let server = server(&config, queue, pool.clone(), signer).health(health);
     let server = server.serve(config.listen, pool, shutdown.clone()).await?;
     let drained = CancellationToken::new();
     let committing = tokio::spawn(committer.run(drained.clone()));
@@ -127,7 +127,7 @@ pub async fn start(config: Config, shutdown: CancellationToken) -> anyhow::Resul
     Ok(Handle { local_addr: server.local_addr, http_addr: http.local_addr, http, server, jobs, shutdown, drained })
 }
 
-fn server(config: &Config, queue: CommandQueue, pool: Pool) -> GrpcServer {
+fn server(config: &Config, queue: CommandQueue, pool: Pool, signer: Option<Signer>) -> GrpcServer {
     use pb::{
         audit_service_server::AuditServiceServer, broadcast_service_server::BroadcastServiceServer,
         leaderboard_service_server::LeaderboardServiceServer, ledger_service_server::LedgerServiceServer,
@@ -143,7 +143,7 @@ fn server(config: &Config, queue: CommandQueue, pool: Pool) -> GrpcServer {
         "p2phub.referral.v1.AuditService",
         "p2phub.referral.v1.BroadcastService",
     ];
-    let api = api::Api::new(queue, pool, config.clock.clone());
+    let api = api::Api::new(queue, pool, config.clock.clone(), signer);
     GrpcServer::new("referral.p2phub", &NAMES)
         .max_in_flight(CALLS_MAX)
         .add_service(PartnerServiceServer::new(api.clone()).max_decoding_message_size(REQUEST_BYTES_MAX))

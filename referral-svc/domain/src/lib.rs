@@ -20,6 +20,7 @@ pub mod plan;
 pub mod posting;
 pub mod reference;
 pub mod refund;
+pub mod seal;
 pub mod state;
 pub mod ton;
 pub mod xp;

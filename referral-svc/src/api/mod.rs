@@ -25,7 +25,7 @@ use tokio::sync::Mutex;
 use tonic::{Request, Response, Status, metadata::MetadataValue};
 
 use crate::{
-    app::{CommandQueue, Queued, Settled},
+    app::{CommandQueue, Queued, Settled, Signer},
     store::{self, clock::Clock},
     wire::fields::{self, Checked},
 };
@@ -41,6 +41,10 @@ pub(crate) struct Api {
     clock: Clock,
     /// One check of the books at a time.
     checking: Arc<Mutex<()>>,
+    /// One proof of the audit records at a time.
+    proving: Arc<Mutex<()>>,
+    /// None: no key is configured.
+    signer: Option<Arc<Signer>>,
 }
 
 /// A connection in use. Dropped in the middle of a query (the caller's deadline passed), it is closed, lest the next user
@@ -54,8 +58,9 @@ impl Drop for Lease {
 }
 
 impl Api {
-    pub(crate) fn new(queue: CommandQueue, pool: Pool, clock: Clock) -> Self {
-        Self { queue, pool, clock, checking: Arc::default() }
+    pub(crate) fn new(queue: CommandQueue, pool: Pool, clock: Clock, signer: Option<Signer>) -> Self {
+        let signer = signer.map(Arc::new);
+        Self { queue, pool, clock, checking: Arc::default(), proving: Arc::default(), signer }
     }
 
     /// Runs a mutation: checks, queues, waits for the commit, answers with the committed response message.

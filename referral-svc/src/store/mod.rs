@@ -2,6 +2,7 @@
 
 pub(crate) mod audit;
 pub(crate) mod backlog;
+pub(crate) mod blocks;
 pub(crate) mod broadcasts;
 pub(crate) mod check;
 pub(crate) mod clock;
