@@ -114,7 +114,8 @@ BEGIN
     RAISE EXCEPTION 'a payout only goes forward' USING ERRCODE = 'check_violation', CONSTRAINT = 'payouts_stay';
 END $$;
 CREATE TRIGGER payouts_stay BEFORE UPDATE ON payouts FOR EACH ROW
-    WHEN (NOT ((OLD.state = 'REQUESTED' AND NEW.state IN ('APPROVED', 'CANCELLED'))
+    -- One batch may approve and end it: that it is approved then, payouts_approved says.
+    WHEN (NOT ((OLD.state = 'REQUESTED' AND NEW.state <> 'REQUESTED')
             OR (OLD.state = 'APPROVED' AND NEW.state IN ('COMPLETED', 'FAILED')))
         OR (OLD.approver IS NOT NULL AND (NEW.approver, NEW.approve_time) IS DISTINCT FROM (OLD.approver, OLD.approve_time))
         OR (NEW.payout_id, NEW.partner_id, NEW.asset, NEW.amount, NEW.destination, NEW.requester, NEW.create_time,

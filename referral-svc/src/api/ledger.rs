@@ -20,6 +20,7 @@ use crate::{
     },
     wire::{
         fields::{self, Checked},
+        inward::payouts,
         outward::{self, timestamp},
         page::Page,
     },
@@ -102,30 +103,30 @@ impl LedgerService for Api {
 
     async fn propose_adjustment(
         &self,
-        _request: Request<pb::ProposeAdjustmentRequest>,
+        request: Request<pb::ProposeAdjustmentRequest>,
     ) -> Result<Response<pb::ProposeAdjustmentResponse>, Status> {
-        Err(status::finish(Failure::unimplemented("ProposeAdjustment")))
+        self.command(request, "ProposeAdjustment", |message| &mut message.request_id, payouts::propose_adjustment).await
     }
 
     async fn approve_adjustment(
         &self,
-        _request: Request<pb::ApproveAdjustmentRequest>,
+        request: Request<pb::ApproveAdjustmentRequest>,
     ) -> Result<Response<pb::ApproveAdjustmentResponse>, Status> {
-        Err(status::finish(Failure::unimplemented("ApproveAdjustment")))
+        self.command(request, "ApproveAdjustment", |message| &mut message.request_id, payouts::approve_adjustment).await
     }
 
     async fn reject_adjustment(
         &self,
-        _request: Request<pb::RejectAdjustmentRequest>,
+        request: Request<pb::RejectAdjustmentRequest>,
     ) -> Result<Response<pb::RejectAdjustmentResponse>, Status> {
-        Err(status::finish(Failure::unimplemented("RejectAdjustment")))
+        self.command(request, "RejectAdjustment", |message| &mut message.request_id, payouts::reject_adjustment).await
     }
 
     async fn list_adjustments(
         &self,
-        _request: Request<pb::ListAdjustmentsRequest>,
+        request: Request<pb::ListAdjustmentsRequest>,
     ) -> Result<Response<pb::ListAdjustmentsResponse>, Status> {
-        Err(status::finish(Failure::unimplemented("ListAdjustments")))
+        self.read_adjustments(request).await
     }
 
     async fn check_ledger(

@@ -1,5 +1,6 @@
 //! The contract's services: validate, convert, hand over, answer.
 
+mod adjustment;
 mod audit;
 mod broadcast;
 mod leaderboard;

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use chrono::{DateTime, Utc};
 use referral_domain::{
+    payout::Payout,
     posting::Transaction as Posted,
     seal::{Block, Head},
     state::{Changes, Dirty, State},
@@ -11,11 +12,11 @@ use referral_domain::{
 use uuid::Uuid;
 
 use crate::store::{
-    Result,
+    Result, adjustments,
     audit::{self, AuditEvent},
     blocks, broadcasts, commissions, ledger,
     outbox::{self, OutboxEvent},
-    partners, payments, refunds,
+    partners, payments, payouts, refunds,
     requests::{self, Answered},
     standings,
     transaction::Transaction,
@@ -118,7 +119,7 @@ impl Written {
             self.dirty.standings.iter().filter(|id| !new_ids.contains(id)).filter_map(standing)
         );
         write_all!(transaction, xp_awards::insert, self.changes.iter().flat_map(|changes| &changes.awards));
-        write_all!(transaction, refunds::insert, self.changes.iter().filter_map(|changes| changes.refund.as_ref()));
+        self.write_facts(transaction, state).await?;
         write_all!(transaction, ledger::post, self.transactions());
         write_all!(transaction, commissions::insert, self.changes.iter().flat_map(|changes| &changes.commissions));
         write_all!(
@@ -133,6 +134,15 @@ impl Written {
                 .iter()
                 .filter_map(|changes| changes.refund.as_ref())
                 .flat_map(|refund| refund.clawbacks.iter().map(move |clawback| (refund, clawback)))
+        );
+        write_all!(
+            transaction,
+            payouts::insert_items,
+            self.new_payouts().flat_map(|payout| (1..).zip(&payout.items).map(|(number, item)| (
+                payout.payout_id,
+                number,
+                item
+            )))
         );
         let changed_broadcasts = &self.dirty.broadcasts;
         let new_broadcasts = self.changes.iter().filter_map(|changes| changes.broadcast.as_ref());
@@ -156,5 +166,27 @@ impl Written {
             requests::insert(transaction, &self.requests, now).await?;
         }
         Ok(())
+    }
+
+    /// What transactions are booked for: the database looks for it when they are.
+    async fn write_facts(&self, transaction: &mut Transaction, state: &State) -> Result<()> {
+        write_all!(transaction, refunds::insert, self.changes.iter().filter_map(|changes| changes.refund.as_ref()));
+        write_all!(transaction, payouts::insert, self.new_payouts());
+        write_all!(transaction, payouts::update, self.dirty.payouts.iter().filter_map(|id| state.payouts.get(id)));
+        let changed = &self.dirty.adjustments;
+        let made = self.changes.iter().flat_map(|changes| &changes.adjustments);
+        write_all!(
+            transaction,
+            adjustments::insert,
+            made.filter(|adjustment| !changed.contains(&adjustment.adjustment_id))
+        );
+        write_all!(transaction, adjustments::update, changed.iter().filter_map(|id| state.adjustments.get(id)));
+        Ok(())
+    }
+
+    /// Those that were requested. Nobody knows their IDs yet, so that nothing else became of them.
+    fn new_payouts(&self) -> impl Iterator<Item = &Payout> {
+        let payouts = self.changes.iter().filter_map(|changes| changes.payout.as_ref());
+        payouts.filter(|payout| !self.dirty.payouts.contains(&payout.payout_id))
     }
 }

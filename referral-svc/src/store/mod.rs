@@ -1,5 +1,6 @@
 //! Everything that knows the SQL schema: rows to domain types, and back in sets. Diesel only.
 
+pub(crate) mod adjustments;
 pub(crate) mod audit;
 pub(crate) mod backlog;
 pub(crate) mod blocks;
@@ -13,6 +14,7 @@ pub(crate) mod locks;
 pub(crate) mod outbox;
 pub(crate) mod partners;
 pub(crate) mod payments;
+pub(crate) mod payouts;
 pub(crate) mod plans;
 pub(crate) mod refunds;
 pub(crate) mod requests;
