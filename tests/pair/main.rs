@@ -1,5 +1,6 @@
 //! The integration tests: both services on real PostgreSQL, over real gRPC.
 
+mod books;
 mod broadcast;
 mod chain;
 mod concurrency;

@@ -135,7 +135,8 @@ pub(crate) async fn check_books(
     scope: Scope,
     pace: Pace,
 ) -> Result<(Vec<Check>, Checkpoint)> {
-    let (checks, checkpoint) = examine(connection, scope, pace).await.inspect_err(|_| metrics::ledger_check_failed())?;
+    let (checks, checkpoint) =
+        examine(connection, scope, pace).await.inspect_err(|_| metrics::ledger_check_failed())?;
     let violated = || checks.iter().filter(|check| check.offenders > 0);
     if matches!(scope, Scope::Everything) {
         metrics::ledger_checked(checks.iter().map(|check| (check.name, check.offenders)));
@@ -149,11 +150,7 @@ pub(crate) async fn check_books(
     Ok((checks, checkpoint))
 }
 
-async fn examine(
-    connection: &mut AsyncPgConnection,
-    scope: Scope,
-    pace: Pace,
-) -> Result<(Vec<Check>, Checkpoint)> {
+async fn examine(connection: &mut AsyncPgConnection, scope: Scope, pace: Pace) -> Result<(Vec<Check>, Checkpoint)> {
     let checkpoint = check::checkpoint(connection).await?;
     let mut examination = Examination::begin(scope, connection).await?;
     let mut begun = Instant::now();

@@ -147,7 +147,8 @@ impl Examination {
 
     fn add(&mut self, found: Vec<Found>) {
         for Found { name, rows, offenders, examples } in found {
-            let sum = self.found.entry(name.clone()).or_insert(Found { name, rows: 0, offenders: 0, examples: Vec::new() });
+            let sum =
+                self.found.entry(name.clone()).or_insert(Found { name, rows: 0, offenders: 0, examples: Vec::new() });
             sum.rows = sum.rows.saturating_add(rows);
             sum.offenders = sum.offenders.saturating_add(offenders);
             sum.examples.extend(examples);

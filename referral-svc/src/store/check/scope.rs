@@ -57,7 +57,9 @@ impl Things {
             Self::Payouts => ("payouts", &[("payout_id", "uuid")]),
             Self::Refunds => ("refunds", &[("refund_id", "uuid")]),
             Self::Transactions => ("ledger_transactions", &[("transaction_id", "uuid")]),
-            Self::Buyers | Self::Earners | Self::Grown | Self::Joined | Self::Tree => ("partners", &[("partner_id", "uuid")]),
+            Self::Buyers | Self::Earners | Self::Grown | Self::Joined | Self::Tree => {
+                ("partners", &[("partner_id", "uuid")])
+            }
         }
     }
 

@@ -25,8 +25,8 @@ WITH t AS MATERIALIZED (
 )
 SELECT v.name, v.who, v.looked, v.fine
 FROM t
-FULL JOIN moved m USING (transaction_id)
-LEFT JOIN owned w USING (transaction_id)
+FULL JOIN moved m ON m.transaction_id = t.transaction_id
+LEFT JOIN owned w ON w.transaction_id = t.transaction_id
 LEFT JOIN earned n ON n.sale_id = t.transaction_id
 LEFT JOIN payments p ON p.payment_id = t.payment_id
 LEFT JOIN refunds r ON t.kind = 'REFUND' AND r.transaction_id = t.transaction_id
@@ -34,9 +34,9 @@ LEFT JOIN payouts o ON o.payout_id = t.payout_id
 LEFT JOIN adjustments j ON j.adjustment_id = t.adjustment_id
 LEFT JOIN audit_events d ON d.audit_event_id = t.audit_event_id
 CROSS JOIN LATERAL (VALUES
-    ('entries_belong_to_transactions', transaction_id::text, m.entries IS NOT NULL, t.kind IS NOT NULL),
-    ('transactions_sum_to_zero', transaction_id::text, t.kind IS NOT NULL, m.total = 0),
-    ('transactions_have_facts', transaction_id::text, t.kind IS NOT NULL, CASE t.kind
+    ('entries_belong_to_transactions', coalesce(t.transaction_id, m.transaction_id)::text, m.entries IS NOT NULL, t.kind IS NOT NULL),
+    ('transactions_sum_to_zero', t.transaction_id::text, t.kind IS NOT NULL, m.total = 0),
+    ('transactions_have_facts', t.transaction_id::text, t.kind IS NOT NULL, CASE t.kind
         WHEN 'PRO_SALE' THEN p.state = 'SUCCEEDED' AND p.transaction_id = t.transaction_id
         WHEN 'REFUND' THEN r.payment_id = t.payment_id AND r.asset = m.asset AND m.clearing = r.amount
             AND m.available <= 0 AND m.pending <= 0 AND m.reserved = 0
@@ -54,7 +54,7 @@ CROSS JOIN LATERAL (VALUES
     ('sales_are_whole', t.payment_id::text, t.kind IS NOT DISTINCT FROM 'PRO_SALE',
         p.asset = m.asset AND m.clearing = -p.amount AND m.available + m.pending = coalesce(n.earned, 0)
         AND m.revenue = p.amount - coalesce(n.earned, 0)),
-    ('facts_have_their_notices', transaction_id::text, t.audit_event_id IS NOT NULL,
+    ('facts_have_their_notices', t.transaction_id::text, t.audit_event_id IS NOT NULL,
         d.audit_event_id IS NOT NULL AND (
             -- None: an older version wrote it.
             d.notices IS NULL
