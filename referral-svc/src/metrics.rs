@@ -148,11 +148,11 @@ pub(crate) fn ledger_checked_every(interval: Option<Duration>) {
     CHECK_INTERVAL.record(interval.unwrap_or_default().as_secs(), &[]);
 }
 
-/// The books were checked: each check's name, and how many offended.
+/// The books were checked whole: each check's name, and how many offended.
 pub(crate) fn ledger_checked(offenders: impl IntoIterator<Item = (&'static str, i64)>) {
     let mut outcome = "ok";
     for (check, offenders) in offenders {
-        CHECK_OFFENDERS.record(offenders, &[KeyValue::new("check", check)]);
+        ledger_check_found(check, offenders);
         if offenders > 0 {
             outcome = "violated";
         }
@@ -160,6 +160,11 @@ pub(crate) fn ledger_checked(offenders: impl IntoIterator<Item = (&'static str, 
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     CHECK_TIME.record(now.as_secs(), &[]);
     CHECK_RUNS.add(1, &[KeyValue::new(OUTCOME, outcome)]);
+}
+
+/// What a check found, until the books are next checked whole.
+pub(crate) fn ledger_check_found(check: &'static str, offenders: i64) {
+    CHECK_OFFENDERS.record(offenders, &[KeyValue::new("check", check)]);
 }
 
 /// A check of the books came to no end.

@@ -1,6 +1,7 @@
 //! The integration tests: both services on real PostgreSQL, over real gRPC.
 
 mod audit;
+mod books;
 mod broadcast;
 mod chain;
 mod concurrency;

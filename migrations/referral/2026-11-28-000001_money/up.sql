@@ -440,7 +440,7 @@ CREATE TABLE audit_blocks (
         AND octet_length(transaction_hashes) = 32 * cardinality(transaction_ids))
 );
 CREATE INDEX audit_blocks_by_xid ON audit_blocks (xid);
--- An event has its block's time.
+-- Events and ledger transactions have their block's time, and are found in it by that.
 CREATE INDEX audit_blocks_by_time ON audit_blocks (create_time);
 
 -- What seals a ledger transaction, and how `seal.rs` of the domain computes it too: the SHA-256 of, one after the other,
