@@ -12,6 +12,10 @@ ALTER TABLE payments
     DROP CONSTRAINT payments_period,
     ADD CONSTRAINT payments_period CHECK (pro_end > pro_start OR (pro_end = pro_start AND refunded = amount));
 CREATE INDEX payments_periods ON payments (partner_id, pro_end) WHERE pro_end IS NOT NULL;
+CREATE INDEX payments_refunded ON payments (payment_id) WHERE refunded > 0;
+-- A statement's reference that no payment was confirmed with may have been handed in for one.
+CREATE INDEX payments_by_submitted_ref ON payments (submitted_ref) WHERE submitted_ref IS NOT NULL;
+CREATE INDEX late_references_by_reference ON late_references (external_ref);
 
 -- A refund lets periods begin and end earlier; nothing else of a success ever changes.
 DROP TRIGGER payments_success_stays ON payments;

@@ -18,6 +18,7 @@ pub mod payment;
 pub mod payout;
 pub mod plan;
 pub mod posting;
+pub mod reconcile;
 pub mod reference;
 pub mod refund;
 pub mod seal;
