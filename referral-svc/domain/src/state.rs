@@ -228,8 +228,10 @@ pub struct Decision {
 /// Rows that exist and were changed: to be written with their final values.
 #[derive(Default, Debug)]
 pub struct Dirty {
-    /// Standings.
+    /// Standings, but for their notices.
     pub standings: BTreeSet<PartnerId>,
+    /// Standings whose count of notices changed.
+    pub noticed: BTreeSet<PartnerId>,
     /// Payments that were stored before.
     pub payments: BTreeSet<PaymentId>,
     /// Profiles.
@@ -382,7 +384,7 @@ impl State {
         }
         for (partner_id, sent) in &changes.noticed {
             self.standings.entry(*partner_id).or_default().notices_sent = *sent;
-            dirty.standings.insert(*partner_id);
+            dirty.noticed.insert(*partner_id);
         }
     }
 }

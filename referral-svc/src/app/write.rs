@@ -118,6 +118,8 @@ impl Written {
             standings::update,
             self.dirty.standings.iter().filter(|id| !new_ids.contains(id)).filter_map(standing)
         );
+        // A new end of PRO has reset the count: this comes after.
+        write_all!(transaction, standings::note, self.dirty.noticed.iter().filter_map(standing));
         write_all!(transaction, xp_awards::insert, self.changes.iter().flat_map(|changes| &changes.awards));
         self.write_facts(transaction, state).await?;
         write_all!(transaction, ledger::post, self.transactions());
