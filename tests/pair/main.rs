@@ -1,5 +1,7 @@
 //! The integration tests: both services on real PostgreSQL, over real gRPC.
 
+mod audit;
+mod books;
 mod broadcast;
 mod chain;
 mod concurrency;
@@ -20,6 +22,7 @@ mod logs;
 mod metrics;
 mod model;
 mod never_again;
+mod notices;
 mod notify_telemetry;
 mod operators;
 mod outage;
@@ -27,6 +30,7 @@ mod payments;
 mod publisher;
 mod reconcile;
 mod reflection;
+mod refunds;
 mod rules;
 mod rules_and_dashboards;
 mod sentry;
@@ -35,6 +39,7 @@ mod statements;
 mod statements_export;
 mod stream;
 mod telegram;
+mod ton;
 mod tracing;
 mod wrong_input;
 

@@ -21,6 +21,7 @@ pub mod posting;
 pub mod reconcile;
 pub mod reference;
 pub mod refund;
+pub mod seal;
 pub mod state;
 pub mod ton;
 pub mod xp;

@@ -184,3 +184,71 @@ impl Payout {
         }
     }
 }
+
+/// What a payout of `amount` minor units pays of the `open` claims, which come oldest first: every debt is settled whole, and
+/// of the others the oldest are paid, until the items sum to the amount. None: what is open doesn't reach so far.
+pub fn allocate(amount: i64, open: &[(Claim, i64)]) -> Option<Vec<PayoutItem>> {
+    let debts = open.iter().filter(|(_, open)| *open < 0);
+    let mut left = debts.map(|(_, debt)| *debt).try_fold(amount, i64::checked_sub)?;
+    let mut items = Vec::new();
+    for (claim, open) in open {
+        let taken = if *open < 0 { *open } else { left.min(*open) };
+        if taken != 0 {
+            items.push(PayoutItem { claim: *claim, amount: taken });
+        }
+        left = left.checked_sub(taken.max(0))?;
+    }
+    (left == 0).then_some(items)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use uuid::Uuid;
+
+    fn claims(opens: &[i64]) -> Vec<(Claim, i64)> {
+        (1..).zip(opens).map(|(n, open)| (Claim::Adjustment(Uuid::from_u128(n).into()), *open)).collect()
+    }
+
+    fn amounts(amount: i64, opens: &[i64]) -> Option<Vec<i64>> {
+        allocate(amount, &claims(opens)).map(|items| items.iter().map(|item| item.amount).collect())
+    }
+
+    #[test]
+    fn the_oldest_are_paid_first_and_debts_settled_whole() {
+        assert_eq!(amounts(10, &[4, 5, 6]), Some(vec![4, 5, 1]));
+        assert_eq!(amounts(10, &[4, -5, 20]), Some(vec![4, -5, 11]));
+        assert_eq!(amounts(10, &[10, 3, -2]), Some(vec![10, 2, -2]), "a debt of later date is settled too");
+        assert_eq!(amounts(16, &[4, 5, 6]), None);
+        assert_eq!(amounts(1, &[i64::MIN]), None);
+    }
+
+    proptest! {
+        #[test]
+        fn items_sum_to_the_amount_and_none_exceeds_its_claim(
+            opens in proptest::collection::vec(-1_000_i64..1_000, 0..20), amount in 1_i64..5_000,
+        ) {
+            let open = claims(&opens);
+            let items = allocate(amount, &open);
+            prop_assert_eq!(items.is_some(), amount <= opens.iter().sum());
+            let Some(items) = items else { return Ok(()) };
+            prop_assert_eq!(items.iter().map(|item| item.amount).sum::<i64>(), amount);
+            let taken = |claim: &Claim| items.iter().find(|item| item.claim == *claim).map_or(0, |item| item.amount);
+            // Whoever comes after one that isn't paid whole gets nothing.
+            let mut is_used_up = false;
+            for (claim, open) in &open {
+                let taken = taken(claim);
+                if *open < 0 {
+                    prop_assert_eq!(taken, *open, "a debt is settled whole");
+                } else {
+                    prop_assert!((0..=*open).contains(&taken) && (taken == 0 || !is_used_up));
+                    is_used_up |= taken < *open;
+                }
+            }
+            prop_assert!(items.iter().all(|item| item.amount != 0));
+            let places: Vec<_> = items.iter().map(|item| open.iter().position(|(claim, _)| *claim == item.claim)).collect();
+            prop_assert!(places.is_sorted() && places.iter().all(Option::is_some), "each once, oldest first");
+        }
+    }
+}

@@ -1,5 +1,6 @@
 //! LedgerService.
 
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use p2phub_proto::referral::v1::{self as pb, ledger_service_server::LedgerService};
 use referral_domain::{
     id::{PartnerId, TransactionId},
@@ -11,14 +12,16 @@ use tonic::{Request, Response, Status};
 
 use super::{Api, BoxStream, existing_partner, past, span, status};
 use crate::{
-    app::check_books,
+    app::{Pace, check_books},
     store::{
         balances,
+        check::{self, Check, Checkpoint, Scope},
         ledger::{self, Entries, EntryView},
         partners::Key,
     },
     wire::{
-        fields, inward,
+        fields::{self, Checked},
+        inward::{self, payouts},
         outward::{self, subject, timestamp},
         page::Page,
     },
@@ -119,55 +122,91 @@ impl LedgerService for Api {
 
     async fn propose_adjustment(
         &self,
-        _request: Request<pb::ProposeAdjustmentRequest>,
+        request: Request<pb::ProposeAdjustmentRequest>,
     ) -> Result<Response<pb::ProposeAdjustmentResponse>, Status> {
-        Err(status::finish(Failure::unimplemented("ProposeAdjustment")))
+        self.command(request, "ProposeAdjustment", |message| &mut message.request_id, payouts::propose_adjustment).await
     }
 
     async fn approve_adjustment(
         &self,
-        _request: Request<pb::ApproveAdjustmentRequest>,
+        request: Request<pb::ApproveAdjustmentRequest>,
     ) -> Result<Response<pb::ApproveAdjustmentResponse>, Status> {
-        Err(status::finish(Failure::unimplemented("ApproveAdjustment")))
+        self.command(request, "ApproveAdjustment", |message| &mut message.request_id, payouts::approve_adjustment).await
     }
 
     async fn reject_adjustment(
         &self,
-        _request: Request<pb::RejectAdjustmentRequest>,
+        request: Request<pb::RejectAdjustmentRequest>,
     ) -> Result<Response<pb::RejectAdjustmentResponse>, Status> {
-        Err(status::finish(Failure::unimplemented("RejectAdjustment")))
+        self.command(request, "RejectAdjustment", |message| &mut message.request_id, payouts::reject_adjustment).await
     }
 
     async fn list_adjustments(
         &self,
-        _request: Request<pb::ListAdjustmentsRequest>,
+        request: Request<pb::ListAdjustmentsRequest>,
     ) -> Result<Response<pb::ListAdjustmentsResponse>, Status> {
-        Err(status::finish(Failure::unimplemented("ListAdjustments")))
+        self.read_adjustments(request).await
     }
 
     async fn check_ledger(
         &self,
-        _request: Request<pb::CheckLedgerRequest>,
+        request: Request<pb::CheckLedgerRequest>,
     ) -> Result<Response<pb::CheckLedgerResponse>, Status> {
         let _alone = self.checking.lock().await;
         self.read(async |connection, _now| {
-            let checks: Vec<pb::Check> = check_books(connection)
-                .await?
-                .into_iter()
-                .map(|check| pb::Check {
-                    name: check.name.to_owned(),
-                    ok: check.offenders == 0,
-                    detail: match check.offenders {
-                        0 => String::new(),
-                        offenders => format!("{offenders} wrong, for example {}", check.examples),
-                    },
-                    rows: check.rows,
-                })
-                .collect();
-            Ok(pb::CheckLedgerResponse { ok: checks.iter().all(|check| check.ok), checks, checkpoint: String::new() })
+            let scope = scope(&request.into_inner())?;
+            match scope {
+                Scope::Everything => {}
+                Scope::Partner(partner_id) => {
+                    existing_partner(connection, &Key::Id(partner_id)).await?;
+                }
+                Scope::Since(checkpoint) => {
+                    if checkpoint > check::checkpoint(connection).await? {
+                        return Err(Failure::violation("checkpoint", "isn't one of this database").into());
+                    }
+                }
+            }
+            let (checks, checkpoint) = check_books(connection, scope, Pace::Asked).await?;
+            let checkpoint = if matches!(scope, Scope::Partner(_)) { String::new() } else { token(checkpoint) };
+            let checks: Vec<pb::Check> = checks.into_iter().map(outcome).collect();
+            Ok(pb::CheckLedgerResponse { ok: checks.iter().all(|check| check.ok), checks, checkpoint })
         })
         .await
     }
+}
+
+fn scope(message: &pb::CheckLedgerRequest) -> Checked<Scope> {
+    let partner_id = fields::optional_id("partner_id", &message.partner_id)?;
+    match (partner_id, message.checkpoint.as_str()) {
+        (None, "") => Ok(Scope::Everything),
+        (Some(partner_id), "") => Ok(Scope::Partner(partner_id)),
+        (None, token) => checkpoint(token)
+            .map(Scope::Since)
+            .ok_or_else(|| Failure::violation("checkpoint", "must be from an answer of this method")),
+        (Some(_), _) => Err(Failure::violation("checkpoint", "can't be asked for together with partner_id")),
+    }
+}
+
+/// Of tokens, the first byte.
+const CHECKPOINT_VERSION: u8 = 1;
+
+fn token(checkpoint: Checkpoint) -> String {
+    BASE64_URL_SAFE_NO_PAD.encode([&[CHECKPOINT_VERSION][..], &checkpoint.0.to_be_bytes()].concat())
+}
+
+fn checkpoint(token: &str) -> Option<Checkpoint> {
+    match BASE64_URL_SAFE_NO_PAD.decode(token).ok()?.split_first()? {
+        (&CHECKPOINT_VERSION, number) => Some(Checkpoint(u64::from_be_bytes(number.try_into().ok()?))),
+        _ => None,
+    }
+}
+
+fn outcome(check: Check) -> pb::Check {
+    let detail = match check.offenders {
+        0 => String::new(),
+        offenders => format!("{offenders} wrong, for example {}", check.examples.join(", ")),
+    };
+    pb::Check { name: check.name.to_owned(), ok: check.offenders == 0, detail, rows: check.rows }
 }
 
 fn signed(asset: Asset, minor_units: i64) -> Option<pb::Amount> {

@@ -1,5 +1,6 @@
 //! The contract's services: validate, convert, hand over, answer.
 
+mod adjustment;
 mod audit;
 mod broadcast;
 mod explanation;
@@ -30,7 +31,7 @@ use tokio::sync::{Mutex, Semaphore};
 use tonic::{Request, Response, Status, metadata::MetadataValue};
 
 use crate::{
-    app::{CommandQueue, Queued, Settled},
+    app::{CommandQueue, Queued, Settled, Signer},
     store::{self, balances::Span, clock::Clock},
     wire::fields::{self, Checked},
 };
@@ -46,6 +47,10 @@ pub(crate) struct Api {
     clock: Clock,
     /// One check of the books at a time.
     checking: Arc<Mutex<()>>,
+    /// One proof of the audit records at a time.
+    proving: Arc<Mutex<()>>,
+    /// None: no key is configured.
+    signer: Option<Arc<Signer>>,
     /// Places for exports at once.
     exports: Arc<Semaphore>,
     /// Places for reconciliations at once.
@@ -68,12 +73,14 @@ impl Drop for Lease {
 }
 
 impl Api {
-    pub(crate) fn new(queue: CommandQueue, pool: Pool, clock: Clock) -> Self {
+    pub(crate) fn new(queue: CommandQueue, pool: Pool, clock: Clock, signer: Option<Signer>) -> Self {
         Self {
             queue,
             pool,
             clock,
             checking: Arc::default(),
+            proving: Arc::default(),
+            signer: signer.map(Arc::new),
             exports: Arc::new(Semaphore::new(EXPORTS_MAX)),
             reconciliations: Arc::new(Semaphore::new(RECONCILIATIONS_MAX)),
         }

@@ -1,5 +1,7 @@
 //! Loads what a batch's decisions need, in a few set-based queries, locking rows in the fixed order.
 
+mod claims;
+
 use std::collections::BTreeSet;
 
 use referral_domain::{
@@ -14,6 +16,8 @@ use referral_domain::{
     state::State,
 };
 use uuid::Uuid;
+
+use claims::Owners;
 
 use crate::store::{
     Result, broadcasts, commissions, conflict, ledger, locks::Stripes, partners, payments, standings,
@@ -192,7 +196,9 @@ pub(super) async fn state<'a>(
     }
     load_payments(transaction, &named, &mut state).await?;
     let earners = earners_touched(transaction, &named, &state).await?;
-    load_partners(transaction, &named, &earners, &mut state).await?;
+    let owners = Owners::of(transaction, &named).await?;
+    let told: BTreeSet<PartnerId> = earners.union(&owners.of_payouts).copied().collect();
+    load_partners(transaction, &named, &told, &mut state).await?;
     if commands.clone().any(|command| matches!(command, Command::AttachReferrer { .. })) {
         let owners: Vec<PartnerId> =
             named.codes.iter().filter_map(|code| owner(&state, code)).map(|owner| owner.partner_id).collect();
@@ -202,12 +208,15 @@ pub(super) async fn state<'a>(
     }
     state.standings = standings::lock(transaction, &uuids(&standings_needed(&named, &state))).await?;
     check_periods(transaction, &state).await?;
-    let accounts = accounts_needed(&named, &earners, &state, plan);
+    let mut accounts = accounts_needed(&named, &earners, &state, plan);
+    accounts.extend(owners.purposes(&named, &state).into_iter().flat_map(of_every_asset));
     if !accounts.is_empty() {
+        let accounts: Vec<AccountKey> = accounts.into_iter().collect();
         state.accounts = ledger::open_accounts(transaction, &accounts).await?;
     }
     // Whoever changes a commission holds its earner's account: from here on these stay as they are read.
     load_commissions(transaction, &named, &mut state).await?;
+    claims::load(transaction, &named, &mut state).await?;
     Ok(state)
 }
 
@@ -283,10 +292,11 @@ async fn load_payments(transaction: &mut Transaction, named: &Named<'_>, state: 
     Ok(())
 }
 
+/// `told` are those besides whom commands and payments name.
 async fn load_partners(
     transaction: &mut Transaction,
     named: &Named<'_>,
-    earners: &BTreeSet<PartnerId>,
+    told: &BTreeSet<PartnerId>,
     state: &mut State,
 ) -> Result<()> {
     if !named.changed.is_empty() {
@@ -295,7 +305,7 @@ async fn load_partners(
     let ids: BTreeSet<PartnerId> = named
         .partners
         .iter()
-        .chain(earners)
+        .chain(told)
         .copied()
         .chain(state.payments.values().map(|payment| payment.partner_id))
         .collect();
@@ -372,7 +382,12 @@ fn standings_needed(named: &Named<'_>, state: &State) -> BTreeSet<PartnerId> {
 }
 
 /// The accounts of everything that may be booked. Whoever changes a commission locks its earner's available account.
-fn accounts_needed(named: &Named<'_>, earners: &BTreeSet<PartnerId>, state: &State, plan: &Plan) -> Vec<AccountKey> {
+fn accounts_needed(
+    named: &Named<'_>,
+    earners: &BTreeSet<PartnerId>,
+    state: &State,
+    plan: &Plan,
+) -> BTreeSet<AccountKey> {
     let mut accounts = BTreeSet::new();
     for payment in to_confirm(named, state) {
         let asset = payment.amount.asset();
@@ -391,7 +406,7 @@ fn accounts_needed(named: &Named<'_>, earners: &BTreeSet<PartnerId>, state: &Sta
         let purposes = [Purpose::PlatformClearing, Purpose::PlatformRevenue];
         accounts.extend(purposes.into_iter().flat_map(of_every_asset));
     }
-    accounts.into_iter().collect()
+    accounts
 }
 
 fn of_every_asset(purpose: Purpose) -> impl Iterator<Item = AccountKey> {

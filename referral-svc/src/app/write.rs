@@ -3,14 +3,20 @@
 use std::collections::BTreeSet;
 
 use chrono::{DateTime, Utc};
-use referral_domain::state::{Changes, Dirty, State};
+use referral_domain::{
+    payout::Payout,
+    posting::Transaction as Posted,
+    seal::{Block, Head},
+    state::{Changes, Dirty, State},
+};
+use uuid::Uuid;
 
 use crate::store::{
-    Result,
+    Result, adjustments,
     audit::{self, AuditEvent},
-    broadcasts, commissions, ledger,
+    blocks, broadcasts, commissions, ledger,
     outbox::{self, OutboxEvent},
-    partners, payments, refunds,
+    partners, payments, payouts, refunds,
     requests::{self, Answered},
     standings,
     transaction::Transaction,
@@ -39,9 +45,43 @@ macro_rules! write_all {
 }
 
 impl Written {
-    /// Whether the batch changes nothing at all.
+    /// Whether the batch leaves nothing behind: whatever does is on record.
     pub(super) fn is_empty(&self) -> bool {
-        self.changes.is_empty() && self.audit.is_empty() && self.requests.is_empty()
+        self.audit.is_empty()
+    }
+
+    /// What was booked, each with the record of its command.
+    fn transactions(&self) -> impl Iterator<Item = (&Posted, Uuid)> {
+        self.changes
+            .iter()
+            .zip(&self.audit)
+            .flat_map(|(changes, record)| changes.transactions.iter().map(|posted| (posted, record.audit_event_id)))
+    }
+
+    /// Seals the records and what was booked in one block: the next after `head`, or the first of a new chain, which follows
+    /// whatever nobody follows yet. Returns it as the new head.
+    pub(super) async fn seal(
+        &self,
+        transaction: &mut Transaction,
+        head: Option<Head>,
+        now: DateTime<Utc>,
+    ) -> Result<Head> {
+        let parents = match head {
+            Some(_) => Vec::new(),
+            None => blocks::parents(transaction).await?,
+        };
+        let block = Block {
+            chain_id: head.map_or_else(Uuid::new_v4, |head| head.chain_id),
+            position: head.map_or(0, |head| head.position).saturating_add(1),
+            create_time: now,
+            parents: parents.iter().map(|parent| (parent.chain_id, parent.position)).collect(),
+            audit_events: self.audit.iter().map(AuditEvent::seal).collect(),
+            transactions: self.transactions().map(|(posted, id)| ledger::seal(posted, id)).collect(),
+        };
+        let follows: Vec<_> = head.iter().chain(&parents).map(|followed| followed.hash).collect();
+        let head = block.head(&follows);
+        blocks::insert(transaction, &block, head.hash).await?;
+        Ok(head)
     }
 
     pub(super) async fn write(&self, transaction: &mut Transaction, state: &State, now: DateTime<Utc>) -> Result<()> {
@@ -78,15 +118,11 @@ impl Written {
             standings::update,
             self.dirty.standings.iter().filter(|id| !new_ids.contains(id)).filter_map(standing)
         );
+        // A new end of PRO has reset the count: this comes after.
+        write_all!(transaction, standings::note, self.dirty.noticed.iter().filter_map(standing));
         write_all!(transaction, xp_awards::insert, self.changes.iter().flat_map(|changes| &changes.awards));
-        write_all!(transaction, refunds::insert, self.changes.iter().filter_map(|changes| changes.refund.as_ref()));
-        write_all!(
-            transaction,
-            ledger::post,
-            self.changes.iter().zip(&self.audit).flat_map(|(changes, record)| {
-                changes.transactions.iter().map(|posted| (posted, record.audit_event_id))
-            })
-        );
+        self.write_facts(transaction, state).await?;
+        write_all!(transaction, ledger::post, self.transactions());
         write_all!(transaction, commissions::insert, self.changes.iter().flat_map(|changes| &changes.commissions));
         write_all!(
             transaction,
@@ -100,6 +136,15 @@ impl Written {
                 .iter()
                 .filter_map(|changes| changes.refund.as_ref())
                 .flat_map(|refund| refund.clawbacks.iter().map(move |clawback| (refund, clawback)))
+        );
+        write_all!(
+            transaction,
+            payouts::insert_items,
+            self.new_payouts().flat_map(|payout| (1..).zip(&payout.items).map(|(number, item)| (
+                payout.payout_id,
+                number,
+                item
+            )))
         );
         let changed_broadcasts = &self.dirty.broadcasts;
         let new_broadcasts = self.changes.iter().filter_map(|changes| changes.broadcast.as_ref());
@@ -123,5 +168,27 @@ impl Written {
             requests::insert(transaction, &self.requests, now).await?;
         }
         Ok(())
+    }
+
+    /// What transactions are booked for: the database looks for it when they are.
+    async fn write_facts(&self, transaction: &mut Transaction, state: &State) -> Result<()> {
+        write_all!(transaction, refunds::insert, self.changes.iter().filter_map(|changes| changes.refund.as_ref()));
+        write_all!(transaction, payouts::insert, self.new_payouts());
+        write_all!(transaction, payouts::update, self.dirty.payouts.iter().filter_map(|id| state.payouts.get(id)));
+        let changed = &self.dirty.adjustments;
+        let made = self.changes.iter().flat_map(|changes| &changes.adjustments);
+        write_all!(
+            transaction,
+            adjustments::insert,
+            made.filter(|adjustment| !changed.contains(&adjustment.adjustment_id))
+        );
+        write_all!(transaction, adjustments::update, changed.iter().filter_map(|id| state.adjustments.get(id)));
+        Ok(())
+    }
+
+    /// Those that were requested. Nobody knows their IDs yet, so that nothing else became of them.
+    fn new_payouts(&self) -> impl Iterator<Item = &Payout> {
+        let payouts = self.changes.iter().filter_map(|changes| changes.payout.as_ref());
+        payouts.filter(|payout| !self.dirty.payouts.contains(&payout.payout_id))
     }
 }

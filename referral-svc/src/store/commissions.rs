@@ -162,6 +162,22 @@ pub(crate) async fn load_each(transaction: &mut Transaction, keys: &[CommissionK
     rows.into_iter().map(TryInto::try_into).collect()
 }
 
+/// Of these earners, whose accounts are locked: whatever is open, the oldest sale first.
+pub(crate) async fn open(transaction: &mut Transaction, earner_ids: &[Uuid]) -> Result<Vec<Commission>> {
+    // As the index commissions_open has it.
+    let rows: Vec<CommissionRow> = Sql::new(
+        "SELECT payment_id, level, earner_id, rate_bps, plan_version, asset, base, amount, transaction_id, create_time, state,
+             release_time, release_transaction_id, reversed, reserved, paid
+         FROM commissions
+         WHERE earner_id = ANY ({}) AND state = 'AVAILABLE' AND amount - reversed - reserved - paid <> 0
+         ORDER BY earner_id, transaction_id, payment_id, level",
+    )
+    .bind::<Array<SqlUuid>, _>(earner_ids.to_vec())
+    .load(transaction.connection())
+    .await?;
+    rows.into_iter().map(TryInto::try_into).collect()
+}
+
 /// Held commissions whose time has come, the earliest first.
 pub(crate) async fn due(
     connection: &mut AsyncPgConnection,

@@ -12,6 +12,7 @@ use referral_domain::{
     id::TransactionId,
     money::Asset,
     posting::{Account, AccountKey, Purpose, Subject, Transaction as Posted},
+    seal::{Hash, TransactionFields},
 };
 use uuid::Uuid;
 
@@ -111,6 +112,23 @@ pub(crate) async fn open_accounts(
             Ok((key, Account { account_id: row.account_id, balance: row.balance, version: row.version }))
         })
         .collect()
+}
+
+/// A transaction's ID and hash, for the block that covers it.
+pub(crate) fn seal(posted: &Posted, audit_event_id: Uuid) -> (Uuid, Hash) {
+    let transaction_id = posted.transaction_id.into();
+    let (kind, payment_id, payout_id, adjustment_id) = subject_columns(posted.subject);
+    let fields = TransactionFields {
+        transaction_id,
+        kind,
+        create_time: posted.create_time,
+        payment_id,
+        payout_id,
+        adjustment_id,
+        audit_event_id: Some(audit_event_id),
+        entries: &posted.entries,
+    };
+    (transaction_id, fields.hash())
 }
 
 /// Books transactions, each with the record of its command. The database checks each, and carries the balances on.

@@ -1,8 +1,10 @@
 //! Everything that knows the SQL schema: rows to domain types, and back in sets. Diesel only.
 
+pub(crate) mod adjustments;
 pub(crate) mod audit;
 pub(crate) mod backlog;
 pub(crate) mod balances;
+pub(crate) mod blocks;
 pub(crate) mod broadcasts;
 pub(crate) mod check;
 pub(crate) mod clock;
@@ -15,6 +17,7 @@ pub(crate) mod network;
 pub(crate) mod outbox;
 pub(crate) mod partners;
 pub(crate) mod payments;
+pub(crate) mod payouts;
 pub(crate) mod plans;
 pub(crate) mod reconciliation;
 pub(crate) mod refunds;
@@ -22,6 +25,7 @@ pub(crate) mod requests;
 mod schema;
 mod sql;
 pub(crate) mod standings;
+pub(crate) mod ton_payments;
 pub(crate) mod transaction;
 pub(crate) mod xp_awards;
 

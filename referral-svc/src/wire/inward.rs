@@ -1,5 +1,7 @@
 //! Requests to commands.
 
+pub(crate) mod payouts;
+
 use std::collections::BTreeSet;
 
 use p2phub_proto::referral::v1 as pb;
