@@ -58,7 +58,7 @@ pub struct State {
 }
 
 /// What one command changes. Nothing in it contradicts the state that it was decided on.
-#[derive(Default, Debug)]
+#[derive(PartialEq, Eq, Default, Debug)]
 pub struct Changes {
     /// A registration.
     pub new_partner: Option<Partner>,
@@ -96,6 +96,13 @@ pub struct Changes {
     pub broadcast: Option<Broadcast>,
     /// Who should hear of it.
     pub notices: Vec<Notice>,
+}
+
+impl Changes {
+    /// Whether it changes nothing, and nobody hears of anything.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// A partner's new place; everyone below moves along.

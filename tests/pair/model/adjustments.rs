@@ -63,11 +63,11 @@ impl World {
     }
 
     /// Which one, if nobody decided it yet.
-    fn proposed(&self, id: &str) -> Result<usize, Answer> {
-        let index = *self.adjustments_by_id.get(id).ok_or_else(|| missing("ADJUSTMENT_NOT_FOUND"))?;
+    fn proposed(&self, id: &str) -> Result<usize, Box<Answer>> {
+        let index = *self.adjustments_by_id.get(id).ok_or_else(|| Box::new(missing("ADJUSTMENT_NOT_FOUND")))?;
         match self.adjustments[index].shown.state() {
             AdjustmentState::Proposed => Ok(index),
-            _ => Err(wrong("ADJUSTMENT_DECIDED")),
+            _ => Err(Box::new(wrong("ADJUSTMENT_DECIDED"))),
         }
     }
 
@@ -80,7 +80,7 @@ impl World {
     ) -> Answer {
         let index = match self.proposed(&ask.adjustment_id) {
             Ok(index) => index,
-            Err(refusal) => return refusal,
+            Err(refusal) => return *refusal,
         };
         if self.adjustments[index].shown.proposer == caller {
             return wrong("FOUR_EYES_REQUIRED");
@@ -99,7 +99,7 @@ impl World {
     pub(super) fn decline(&mut self, ask: &pb::RejectAdjustmentRequest, caller: &str, now: Micros) -> Answer {
         let index = match self.proposed(&ask.adjustment_id) {
             Ok(index) => index,
-            Err(refusal) => return refusal,
+            Err(refusal) => return *refusal,
         };
         let shown = &mut self.adjustments[index].shown;
         shown.set_state(AdjustmentState::Rejected);

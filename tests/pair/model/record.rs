@@ -9,6 +9,9 @@ use tokio_postgres::Client;
 
 use super::rules::Micros;
 
+/// Refusals that leave a record, but no answer for the request ID, as a list in SQL.
+pub(super) const UNREMEMBERED: &str = "'INVALID_ARGUMENT', 'REQUEST_ID_REUSED'";
+
 /// One decision.
 pub(super) struct Decided {
     pub(super) audit_event_id: String,
