@@ -33,6 +33,10 @@ struct Stage {
     hashes: Mutex<u8>,
 }
 
+fn unknown() -> Reply {
+    Reply::json(404, &json!({"error": "entity not found"}))
+}
+
 fn rate() -> Reply {
     // 39 USDT are 7.8 TON.
     Reply::json(200, &json!({"rates": {"TON": {"prices": {"USD": 5.0}}}}))
@@ -49,7 +53,7 @@ impl Stage {
     async fn set() -> Self {
         let api = Sink::start().await;
         // Whatever isn't told of is unknown; the rate is asked for now and then.
-        api.otherwise(Reply::status(404));
+        api.otherwise(unknown());
         api.then_with("/v2/rates", std::iter::repeat_with(rate).take(100));
         let (clock, url) = (Clock::default(), api.url(""));
         let shared = clock.clone();
@@ -145,9 +149,10 @@ fn verification(payment: &Payment) -> Verification {
 }
 
 /// A transaction of our account as TonAPI tells it, if it pays as agreed.
-fn transaction(payment: &Payment) -> Value {
+fn transaction(payment: &Payment, hash: &str) -> Value {
     let terms = terms(payment);
     json!({
+        "hash": hash,
         "success": true,
         "utime": payment.create_time.expect("a time").seconds + 60,
         "in_msg": {
@@ -175,7 +180,7 @@ async fn a_payment_in_ton_is_confirmed_by_its_transaction() {
     assert_eq!(refused.code(), Code::InvalidArgument, "nothing was handed in yet: {refused:?}");
 
     let (base64, hex) = stage.hash();
-    stage.api.then_with(&hex, [Reply::json(200, &transaction(&opened))]);
+    stage.api.then_with(&hex, [Reply::json(200, &transaction(&opened, &hex))]);
     let submitted = stage.submit(&opened.payment_id, &base64).await;
     assert_eq!((submitted.state(), submitted.external_ref.as_str()), (PaymentState::InReview, hex.as_str()));
     assert!(verification(&submitted).next_attempt_time.is_some(), "{submitted:?}");
@@ -200,7 +205,7 @@ async fn a_senders_transaction_proves_it_too_and_all_of_it_is_one_trace() {
     let buyer = stage.pair.clients.clone().register("sender", "").await;
     let opened = stage.open(&buyer.partner_id).await;
     let (base64, hex) = stage.hash();
-    let mut sent = transaction(&opened);
+    let mut sent = transaction(&opened, &hex);
     sent["out_msgs"] = json!([{"value": 1, "destination": {"address": "0:00"}}, sent["in_msg"].take()]);
     stage.api.then_with(&hex, [Reply::json(200, &sent)]);
     let mut request = tonic::Request::new(SubmitPaymentRequest {

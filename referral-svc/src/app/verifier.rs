@@ -101,7 +101,7 @@ impl Verifications {
             let word = finding.word();
             metrics::verified(word);
             tracing::info!(finding = word, "a payment was looked up");
-            if matches!(finding, Finding::Later("VERIFIER_UNAVAILABLE", _)) {
+            if finding.is_outage() {
                 telemetry::mark_failed(&tracing::Span::current(), "UNAVAILABLE");
             }
             let command = Command::SettleVerification { payment_id, external_ref, finding };
@@ -121,7 +121,7 @@ struct Outage {
 
 impl Outage {
     fn note(&mut self, finding: &'static str) {
-        let is_on = finding == "VERIFIER_UNAVAILABLE";
+        let is_on = finding == Finding::UNAVAILABLE;
         match (self.is_on, is_on) {
             (false, true) => tracing::warn!("TON_API_URL doesn't answer; payments wait and are asked about again"),
             (true, false) => tracing::info!("TON_API_URL answers again"),

@@ -1,7 +1,10 @@
 //! Asks an endpoint that is compatible with TonAPI (<https://docs.tonconsole.com/tonapi>) about transactions, and for the
 //! rate of TON.
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
+};
 
 use anyhow::Context;
 use chrono::{DateTime, TimeDelta, Utc};
@@ -45,11 +48,18 @@ pub(crate) struct Ton {
 
 #[derive(Deserialize)]
 struct Transaction {
+    hash: String,
     success: bool,
     utime: i64,
     in_msg: Option<Message>,
     #[serde(default)]
     out_msgs: Vec<Message>,
+}
+
+/// What a 404 of the API says; a proxy's, or a wrong address's, says something else.
+#[derive(Deserialize)]
+struct Unknown {
+    error: String,
 }
 
 #[derive(Deserialize)]
@@ -140,10 +150,16 @@ impl Ton {
         };
         match response.status() {
             StatusCode::OK => match read::<Transaction>(response).await {
-                Some(transaction) => Looked::Found(facts(terms, transaction)),
+                // Whatever else answers under this address is no chain.
+                Some(transaction) if transaction.hash.eq_ignore_ascii_case(hash) => {
+                    Looked::Found(facts(terms, transaction))
+                }
+                _ => Looked::Unavailable(None),
+            },
+            StatusCode::NOT_FOUND => match read::<Unknown>(response).await {
+                Some(Unknown { error: _ }) => Looked::NotFound,
                 None => Looked::Unavailable(None),
             },
-            StatusCode::NOT_FOUND => Looked::NotFound,
             _ => Looked::Unavailable(retry_after(&response)),
         }
     }
@@ -161,7 +177,10 @@ impl Verifier for Ton {
         if hash.len() != 64 || !hash.bytes().all(|byte| byte.is_ascii_hexdigit()) {
             return Some(Finding::NotPaid("NOT_A_TRANSACTION_HASH"));
         }
+        let asked = Instant::now();
         let looked = self.look_up(&ton.terms, hash).await;
+        // The next attempt counts from the answer.
+        let now = now + asked.elapsed();
         Some(judge(&ton.terms, payment.create_time, &ton.verification, &looked, now, rand::random()))
     }
 }

@@ -26,7 +26,7 @@ pub(super) fn settle(
     }
     let verification = Verification {
         attempts: ton.verification.attempts.saturating_add(1),
-        first_attempt_time: ton.verification.first_attempt_time.or(Some(context.now)),
+        first_answer_time: ton.verification.first_answer_time.or((!finding.is_outage()).then_some(context.now)),
         next_attempt_time: None,
         finding: finding.word().to_owned(),
         traceparent: ton.verification.traceparent.clone(),
