@@ -23,6 +23,7 @@ mod notify_telemetry;
 mod operators;
 mod outage;
 mod payments;
+mod payouts;
 mod publisher;
 mod reflection;
 mod rules;
