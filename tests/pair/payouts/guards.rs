@@ -249,7 +249,7 @@ async fn the_ledger_takes_only_what_payouts_and_adjustments_say() {
                 (&unbalanced, CHECK, "ledger_entries_balance"),
                 (&other_amount, CHECK, "ledger_entries_fact"),
                 (&from_elsewhere, CHECK, "ledger_entries_fact"),
-                (&again, CHECK, "ledger_transactions_named"),
+                (&again, UNIQUE, "ledger_transactions_one_reservation"),
                 (&paid_early, CHECK, "ledger_transactions_named"),
                 (&returned_early, CHECK, "ledger_transactions_named"),
                 (&paid_twice, UNIQUE, "ledger_transactions_one_end"),
