@@ -6,6 +6,7 @@ mod pair;
 pub mod postgres;
 mod run;
 mod settings;
+mod signing;
 
 use std::{
     env, io,

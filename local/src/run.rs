@@ -12,6 +12,7 @@ use crate::{
     pair::{self, Pair, reachable},
     postgres::{PrivatePostgres, SUPERUSER},
     settings::Settings,
+    signing,
 };
 
 /// How many seconds another process's server may be silent.
@@ -74,6 +75,9 @@ async fn open(settings: &mut Settings) -> anyhow::Result<PrivatePostgres> {
     }
     pair::prepare(&postgres).await?;
     let (referral, notify) = (&mut settings.referral, &mut settings.notify);
+    if referral.audit_signing_key.is_none() {
+        referral.audit_signing_key = Some(signing::key(&settings.data_dir)?);
+    }
     if referral.database_url.is_none() {
         let (url, migration_url) = pair::urls(&postgres, &REFERRAL);
         (referral.database_url, referral.migration_url) = (Some(url), Some(migration_url));

@@ -100,6 +100,7 @@ fn referral_from_environment() -> anyhow::Result<referral_svc::Config> {
         config.payment_methods = LOCAL_PAYMENT_METHODS.to_owned();
     }
     config.database_url = config.database_url.filter(|url| !url.is_empty());
+    config.audit_signing_key = config.audit_signing_key.filter(|key| !key.is_empty());
     Ok(config)
 }
 
@@ -192,6 +193,7 @@ fn variables_of(command: &Command) -> String {
             "NOTIFY_HTTP_LISTEN" => http_default(notify_svc::HTTP_LISTEN),
             "REFERRAL_DATABASE_URL" | "NOTIFY_DATABASE_URL" => " [default: the private PostgreSQL]".to_owned(),
             "REFERRAL_MIGRATION_URL" | "NOTIFY_MIGRATION_URL" => " [default: the database URL]".to_owned(),
+            "AUDIT_SIGNING_KEY" => " [default: made at the first start, and kept in the data directory]".to_owned(),
             "PLAN_FILE" => " [default: the built-in plan]".to_owned(),
             _ if defaults.is_empty() => String::new(),
             _ => format!(" [default: {}]", defaults.join(",")),

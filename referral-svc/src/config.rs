@@ -7,12 +7,14 @@ use std::{
 };
 
 use anyhow::{Context, bail};
+use chrono::TimeDelta;
 use clap::Parser;
-use referral_domain::{payment::Method, plan::Plan};
+use referral_domain::{payment::Method, plan::Plan, ton::raw_address};
+use reqwest::Url;
 use service::{database::DatabaseConfig, http::Listen};
 use tonic::transport::Endpoint;
 
-use crate::store::clock::Clock;
+use crate::{app::Signer, store::clock::Clock, verify::TonSettings};
 
 /// Where HTTP is unless that is set or taken.
 pub const HTTP_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 50061);
@@ -20,6 +22,10 @@ const POOL_SIZE: usize = 16;
 const NOTIFY_URL: &str = "http://127.0.0.1:50052";
 const PAYMENT_METHODS: &str = "manual";
 const LEDGER_CHECK_INTERVAL_MINUTES: u64 = 60;
+const TON_API_URL: &str = "https://tonapi.io";
+/// 1 %.
+const TON_TOLERANCE_BPS: u16 = 100;
+const TON_RATE_MAX_AGE_SECONDS: u32 = 600;
 /// A week.
 const LEDGER_CHECK_INTERVAL_MINUTES_MAX: u64 = 7 * 24 * 60;
 
@@ -49,7 +55,7 @@ pub struct Config {
     /// A JSON file with the plan: rates, XP, price, durations. [default: the built-in plan]
     #[arg(long, env = "PLAN_FILE", value_name = "PLAN_FILE")]
     pub plan_file: Option<PathBuf>,
-    /// Which payment methods are open, separated by commas: trusted, manual; empty: none.
+    /// Which payment methods are open, separated by commas: trusted, manual, ton; empty: none.
     #[arg(long, env = "PAYMENT_METHODS", default_value = PAYMENT_METHODS, value_name = "PAYMENT_METHODS")]
     pub payment_methods: String,
     /// Minutes between two checks of the books; 0: only when an operator asks.
@@ -61,6 +67,26 @@ pub struct Config {
         value_name = "LEDGER_CHECK_INTERVAL_MINUTES"
     )]
     pub ledger_check_interval_minutes: u64,
+    /// The account that payments in TON go to; required if PAYMENT_METHODS has ton.
+    #[arg(long, env = "TON_ADDRESS", value_name = "TON_ADDRESS")]
+    pub ton_address: Option<String>,
+    /// Where to ask for transactions and for the rate of TON: an endpoint that is compatible with TonAPI.
+    #[arg(long, env = "TON_API_URL", default_value = TON_API_URL, value_name = "TON_API_URL")]
+    pub ton_api_url: String,
+    /// The key for it; a secret. [default: none]
+    #[arg(long, env = "TON_API_KEY", hide_env_values = true, value_name = "TON_API_KEY")]
+    pub ton_api_key: Option<String>,
+    /// By how much an amount in TON may differ from what was asked, either way, in hundredths of a percent.
+    #[arg(long, env = "TON_TOLERANCE_BPS", default_value_t = TON_TOLERANCE_BPS, value_parser = clap::value_parser!(u16).range(0..=10_000),
+        value_name = "TON_TOLERANCE_BPS")]
+    pub ton_tolerance_bps: u16,
+    /// How old the rate may be that a payment in TON is opened with, in seconds.
+    #[arg(long, env = "TON_RATE_MAX_AGE_SECONDS", default_value_t = TON_RATE_MAX_AGE_SECONDS,
+        value_parser = clap::value_parser!(u32).range(60..=86_400), value_name = "TON_RATE_MAX_AGE_SECONDS")]
+    pub ton_rate_max_age_seconds: u32,
+    /// 32 random bytes in hex or base64: the key that exported heads of the audit chains are signed with. Unset: none are.
+    #[arg(long, env = "AUDIT_SIGNING_KEY", hide_env_values = true, value_name = "AUDIT_SIGNING_KEY")]
+    pub audit_signing_key: Option<String>,
     /// Shifts the time, for tests.
     #[arg(skip)]
     pub clock: Clock,
@@ -83,6 +109,12 @@ impl Config {
             plan_file: None,
             payment_methods: PAYMENT_METHODS.to_owned(),
             ledger_check_interval_minutes: LEDGER_CHECK_INTERVAL_MINUTES,
+            ton_address: None,
+            ton_api_url: TON_API_URL.to_owned(),
+            ton_api_key: None,
+            ton_tolerance_bps: TON_TOLERANCE_BPS,
+            ton_rate_max_age_seconds: TON_RATE_MAX_AGE_SECONDS,
+            audit_signing_key: None,
             clock: Clock::default(),
         }
     }
@@ -113,11 +145,37 @@ impl Config {
         let names = self.payment_methods.split(',').map(str::trim).filter(|name| !name.is_empty());
         names
             .map(|name| match Method::from_name(name) {
-                Some(Method::Ton) => bail!("PAYMENT_METHODS: ton has no verifier yet"),
                 Some(method) => Ok(method),
-                None => bail!("PAYMENT_METHODS: {name:?} is not one of trusted, manual"),
+                None => bail!("PAYMENT_METHODS: {name:?} is not one of trusted, manual, ton"),
             })
             .collect()
+    }
+
+    /// None: payments in TON are not open.
+    pub(crate) fn ton(&self, methods: &[Method]) -> anyhow::Result<Option<TonSettings>> {
+        if !methods.contains(&Method::Ton) {
+            return Ok(None);
+        }
+        let address = self.ton_address.as_deref().filter(|address| !address.is_empty());
+        let address = address.context("TON_ADDRESS is not set: payments in TON (PAYMENT_METHODS) need an account")?;
+        let api_url = Url::parse(&self.ton_api_url)
+            .ok()
+            .filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
+            .context("TON_API_URL: must be an http or https URL, such as https://tonapi.io")?;
+        Ok(Some(TonSettings {
+            address: raw_address(address).context("TON_ADDRESS")?,
+            api_url,
+            api_key: self.ton_api_key.clone().filter(|key| !key.is_empty()),
+            tolerance_bps: self.ton_tolerance_bps,
+            rate_max_age: TimeDelta::seconds(i64::from(self.ton_rate_max_age_seconds)),
+        }))
+    }
+
+    /// None: heads aren't exported.
+    pub(crate) fn signer(&self) -> anyhow::Result<Option<Signer>> {
+        let key = self.audit_signing_key.as_deref().map(str::trim).filter(|key| !key.is_empty());
+        key.map(|key| Signer::from_text(key).context("AUDIT_SIGNING_KEY: must be 32 bytes in hex or base64"))
+            .transpose()
     }
 
     /// None: never.

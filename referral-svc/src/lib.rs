@@ -10,6 +10,7 @@ mod app;
 mod config;
 mod metrics;
 mod store;
+mod verify;
 mod wire;
 
 use std::{net::SocketAddr, process::ExitCode, sync::Arc};
@@ -26,10 +27,13 @@ use service::{
     server::{GrpcServer, Running},
     telemetry::report::{ReportIn, Scope},
 };
-use tokio::{sync::Notify, task::JoinHandle};
+use tokio::{
+    sync::{Notify, watch},
+    task::JoinHandle,
+};
 use tokio_util::sync::CancellationToken;
 
-use app::{Bookkeeper, Broadcaster, CommandQueue, Committer, Publisher, Rules, Sweeper};
+use app::{Bookkeeper, Broadcaster, CommandQueue, Committer, Publisher, Rules, Signer, Sweeper, Verifications};
 pub use config::{Config, HTTP_LISTEN};
 pub use store::clock::Clock;
 
@@ -78,7 +82,8 @@ pub async fn start(config: Config, shutdown: CancellationToken) -> anyhow::Resul
     // Without `main` there is nothing yet that measures.
     service::telemetry::ensure();
     metrics::init();
-    let (plan, methods, notify) = (config.plan()?, config.methods()?, config.notify()?);
+    let (plan, methods, notify, signer) = (config.plan()?, config.methods()?, config.notify()?, config.signer()?);
+    let ton = config.ton(&methods)?.map(verify::Ton::new).transpose()?.map(Arc::new);
     let database = config.database()?;
     database.check("REFERRAL_DATABASE_URL", "REFERRAL_MIGRATION_URL")?;
     let health = Health::default();
@@ -99,7 +104,13 @@ pub async fn start(config: Config, shutdown: CancellationToken) -> anyhow::Resul
     drop(connection);
 
     let committed = Arc::new(Notify::new());
-    let rules = Arc::new(Rules { plan, methods, clock: config.clock.clone() });
+    let offer = ton.as_ref().map(|ton| watch::Sender::new(ton.offer()));
+    let rules = Arc::new(Rules {
+        plan,
+        methods: methods.clone(),
+        clock: config.clock.clone(),
+        ton: offer.as_ref().map(watch::Sender::subscribe),
+    });
     let (queue, committer) = Committer::new(writers.clone(), rules, committed.clone());
     let broadcaster = Broadcaster {
         pool: writers.clone(),
@@ -112,7 +123,17 @@ pub async fn start(config: Config, shutdown: CancellationToken) -> anyhow::Resul
         Sweeper { pool: pool.clone(), clock: config.clock.clone(), queue: queue.clone(), shutdown: shutdown.clone() };
     let sampler = app::run_sampler(pool.clone(), config.clock.clone(), shutdown.clone());
     let bookkeeper = Bookkeeper { pool: pool.clone(), every: config.ledger_check_every(), shutdown: shutdown.clone() };
-    let server = server(&config, queue, pool.clone()).health(health);
+    let verifications = Verifications {
+        pool: pool.clone(),
+        clock: config.clock.clone(),
+        queue: queue.clone(),
+        verifiers: verify::verifiers(&methods, ton.as_ref()),
+        shutdown: shutdown.clone(),
+    };
+    let rate = ton
+        .zip(offer)
+        .map(|(ton, offer)| app::keep_rate(pool.clone(), config.clock.clone(), ton, offer, shutdown.clone()));
+    let server = server(&config, queue, pool.clone(), signer).health(health);
     let server = server.serve(config.listen, pool, shutdown.clone()).await?;
     let drained = CancellationToken::new();
     let committing = tokio::spawn(committer.run(drained.clone()));
@@ -123,11 +144,17 @@ pub async fn start(config: Config, shutdown: CancellationToken) -> anyhow::Resul
         tokio::spawn(sampler.report_in(Scope::of("sampler"))),
         tokio::spawn(bookkeeper.run().report_in(Scope::of("bookkeeper"))),
     ];
-    let jobs = [committing].into_iter().chain(jobs).collect();
+    let verifying = rate.map(|rate| {
+        [
+            tokio::spawn(verifications.run().report_in(Scope::of("verifier"))),
+            tokio::spawn(rate.report_in(Scope::of("rate"))),
+        ]
+    });
+    let jobs = [committing].into_iter().chain(jobs).chain(verifying.into_iter().flatten()).collect();
     Ok(Handle { local_addr: server.local_addr, http_addr: http.local_addr, http, server, jobs, shutdown, drained })
 }
 
-fn server(config: &Config, queue: CommandQueue, pool: Pool) -> GrpcServer {
+fn server(config: &Config, queue: CommandQueue, pool: Pool, signer: Option<Signer>) -> GrpcServer {
     use pb::{
         audit_service_server::AuditServiceServer, broadcast_service_server::BroadcastServiceServer,
         leaderboard_service_server::LeaderboardServiceServer, ledger_service_server::LedgerServiceServer,
@@ -143,7 +170,7 @@ fn server(config: &Config, queue: CommandQueue, pool: Pool) -> GrpcServer {
         "p2phub.referral.v1.AuditService",
         "p2phub.referral.v1.BroadcastService",
     ];
-    let api = api::Api::new(queue, pool, config.clock.clone());
+    let api = api::Api::new(queue, pool, config.clock.clone(), signer);
     GrpcServer::new("referral.p2phub", &NAMES)
         .max_in_flight(CALLS_MAX)
         .add_service(PartnerServiceServer::new(api.clone()).max_decoding_message_size(REQUEST_BYTES_MAX))

@@ -16,7 +16,7 @@ use opentelemetry::{
     KeyValue,
     metrics::{Counter, Gauge},
 };
-use referral_domain::{LEVELS, command::Attribution, money::Asset};
+use referral_domain::{LEVELS, command::Attribution, money::Asset, payout::PayoutState};
 use service::telemetry::metrics::meter;
 
 pub(crate) use commit::{CommitTimer, watch_queue};
@@ -34,6 +34,12 @@ static COMMISSIONS: LazyLock<Counter<u64>> =
     LazyLock::new(|| counter("p2phub.commissions", "Commissions paid, by level"));
 static COMMISSION_AMOUNT: LazyLock<Counter<u64>> =
     LazyLock::new(|| counter("p2phub.commission.amount", "Commissions paid, in minor units of their asset"));
+static REFUNDS: LazyLock<Counter<u64>> =
+    LazyLock::new(|| counter("p2phub.refunds", "Refunds, whole or in part, each with its clawbacks"));
+static PAYOUTS: LazyLock<Counter<u64>> =
+    LazyLock::new(|| counter("p2phub.payouts", "Payouts, by the state that they came to"));
+static VERIFICATIONS: LazyLock<Counter<u64>> =
+    LazyLock::new(|| counter("p2phub.verifications", "Attempts to verify a submitted payment, by what they came to"));
 static XP_AWARDED: LazyLock<Counter<u64>> = LazyLock::new(|| counter("p2phub.xp.awarded", "XP given"));
 
 static CHECK_OFFENDERS: LazyLock<Gauge<i64>> = LazyLock::new(|| {
@@ -88,6 +94,10 @@ pub(crate) fn init() {
         COMMISSION_AMOUNT.add(0, &[KeyValue::new("asset", asset.ticker())]);
     }
     XP_AWARDED.add(0, &[]);
+    REFUNDS.add(0, &[]);
+    for state in PayoutState::ALL {
+        PAYOUTS.add(0, &[KeyValue::new("state", tally::payout_state(state))]);
+    }
     for outcome in ["ok", "violated", FAILED] {
         CHECK_RUNS.add(0, &[KeyValue::new(OUTCOME, outcome)]);
     }
@@ -112,6 +122,12 @@ pub(crate) fn count(tally: &Tally) {
     for (asset, amount) in &tally.amounts {
         COMMISSION_AMOUNT.add(*amount, &[KeyValue::new("asset", *asset)]);
     }
+    if tally.refunds > 0 {
+        REFUNDS.add(tally.refunds, &[]);
+    }
+    for (state, count) in &tally.payouts {
+        PAYOUTS.add(*count, &[KeyValue::new("state", *state)]);
+    }
     if tally.xp > 0 {
         XP_AWARDED.add(tally.xp, &[]);
     }
@@ -122,16 +138,21 @@ pub(crate) fn confirmation_failed() {
     CONFIRMATIONS.add(1, &[KeyValue::new(OUTCOME, FAILED)]);
 }
 
+/// An attempt to verify a payment came to something.
+pub(crate) fn verified(finding: &'static str) {
+    VERIFICATIONS.add(1, &[KeyValue::new("finding", finding)]);
+}
+
 /// How often the books are to be checked, for whoever misses a check; none: never.
 pub(crate) fn ledger_checked_every(interval: Option<Duration>) {
     CHECK_INTERVAL.record(interval.unwrap_or_default().as_secs(), &[]);
 }
 
-/// The books were checked: each check's name, and how many offended.
+/// The books were checked whole: each check's name, and how many offended.
 pub(crate) fn ledger_checked(offenders: impl IntoIterator<Item = (&'static str, i64)>) {
     let mut outcome = "ok";
     for (check, offenders) in offenders {
-        CHECK_OFFENDERS.record(offenders, &[KeyValue::new("check", check)]);
+        ledger_check_found(check, offenders);
         if offenders > 0 {
             outcome = "violated";
         }
@@ -139,6 +160,11 @@ pub(crate) fn ledger_checked(offenders: impl IntoIterator<Item = (&'static str, 
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     CHECK_TIME.record(now.as_secs(), &[]);
     CHECK_RUNS.add(1, &[KeyValue::new(OUTCOME, outcome)]);
+}
+
+/// What a check found, until the books are next checked whole.
+pub(crate) fn ledger_check_found(check: &'static str, offenders: i64) {
+    CHECK_OFFENDERS.record(offenders, &[KeyValue::new("check", check)]);
 }
 
 /// A check of the books came to no end.

@@ -1,5 +1,7 @@
 //! The integration tests: both services on real PostgreSQL, over real gRPC.
 
+mod audit;
+mod books;
 mod broadcast;
 mod chain;
 mod concurrency;
@@ -10,6 +12,7 @@ mod edge;
 mod failing_call;
 mod guards;
 mod harness;
+mod history;
 mod http;
 mod idempotency;
 mod kill_storm;
@@ -19,20 +22,25 @@ mod logs;
 mod metrics;
 mod model;
 mod never_again;
+mod notices;
 mod notify_telemetry;
 mod operators;
 mod outage;
 mod payments;
 mod payouts;
 mod publisher;
+mod reconcile;
 mod reflection;
+mod refunds;
 mod rules;
 mod rules_and_dashboards;
 mod sentry;
 mod start;
 mod statements;
+mod statements_export;
 mod stream;
 mod telegram;
+mod ton;
 mod tracing;
 mod wrong_input;
 

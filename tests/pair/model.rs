@@ -1,8 +1,11 @@
-//! A model in memory of partners, XP, networks, PRO, payments and balances, against which random concurrent commands
-//! over real gRPC are checked: every answer, and at the end everything that can be read.
+//! A model in memory of partners, XP, networks, PRO, payments, held commissions, refunds, payouts, adjustments, balances and
+//! notices, against which random concurrent commands over real gRPC, to two instances, are checked: every answer, everyone
+//! who is told, and at the end everything that can be read.
 //!
 //! Which of two concurrent commands came first is nobody's to say but the service's: the audit record tells, and the
-//! model follows in that order. Between rounds the clock jumps, so that payments, windows and PRO expire.
+//! model follows in that order, the service's own jobs included. Between rounds the clock jumps, so that payments, windows
+//! and PRO expire and commissions are released, whatever the jobs are just doing. Now and then every connection to the
+//! database is cut; then commands are asked again, with their request IDs, until there is an answer.
 //!
 //! The seed is printed. Longer, or the same again:
 //!
@@ -10,36 +13,53 @@
 //! P2PHUB_TEST_STEPS=20000 P2PHUB_TEST_SEED=7 cargo test -p p2phub-tests --test pair -- --nocapture model::
 //! ```
 
+mod adjustments;
 mod bills;
 mod commands;
+mod notices;
+mod payouts;
 mod reads;
+mod record;
+mod refunds;
 mod rules;
+mod source;
 
 use std::{
     collections::{HashMap, VecDeque},
     env,
     fmt::Display,
     str::FromStr,
+    time::{Duration, Instant},
 };
 
 use chrono::TimeDelta;
-use p2phub_proto::referral::v1::{AuditEvent, ListAuditEventsRequest};
 use p2phub_tests::{
     clients::Clients,
+    instance::Instance,
     pair::{Options, Pair},
+    ports,
     postgres::Role,
+    wait,
 };
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use referral_svc::Clock;
+use serde_json::json;
 use tonic::Code;
 
 use self::{
-    commands::{Answer, Ask, Got, Sent, Source},
-    rules::{World, micros},
+    commands::{Answer, Ask, Got, Sent},
+    notices::Told,
+    record::{Decided, Record, UNREMEMBERED},
+    rules::World,
+    source::Source,
 };
-use crate::concurrency::{assert_books_balance, assert_tree_is_right, at_once, number};
+use crate::{
+    concurrency::{assert_books_balance, assert_tree_is_right, at_once},
+    payments::plan::plan_file,
+};
 
 const ROUND: usize = 50;
+const HOLDING_DAYS: i64 = 5;
 
 /// The seed of a random test: `P2PHUB_TEST_SEED`, or a new one; printed, so that a failure can be had again.
 pub(crate) fn seed() -> u64 {
@@ -50,7 +70,7 @@ pub(crate) fn seed() -> u64 {
 
 /// How many steps a random test takes: `P2PHUB_TEST_STEPS`, or as many as suit every run.
 fn steps() -> usize {
-    variable("P2PHUB_TEST_STEPS").unwrap_or(1000)
+    variable("P2PHUB_TEST_STEPS").unwrap_or(1500)
 }
 
 fn variable<T: FromStr<Err: Display>>(name: &str) -> Option<T> {
@@ -61,13 +81,15 @@ fn variable<T: FromStr<Err: Display>>(name: &str) -> Option<T> {
 /// The service under test, and what the model knows of it.
 struct Run {
     pair: Pair,
+    other: Instance,
+    instances: [Clients; 2],
     clock: Clock,
     ahead: TimeDelta,
     world: World,
     source: Source,
+    record: Record,
     /// Commands that were answered for good.
     settled: Vec<(Sent, Answer)>,
-    last_audit_event: String,
     audited: usize,
 }
 
@@ -82,20 +104,9 @@ enum Again {
 #[tokio::test(flavor = "multi_thread")]
 async fn random_concurrent_commands_agree_with_the_model() {
     let random = StdRng::seed_from_u64(seed());
-    let clock = Clock::default();
-    let shared = clock.clone();
-    let pair = Options::default().referral(move |config| config.clock = shared.clone()).start().await;
-    let mut run = Run {
-        pair,
-        clock,
-        ahead: TimeDelta::zero(),
-        world: World::default(),
-        source: Source::new(random),
-        settled: Vec::new(),
-        last_audit_event: String::new(),
-        audited: 0,
-    };
+    let mut run = Run::start(random).await;
     let mut outcomes: HashMap<String, usize> = HashMap::new();
+    let started = Instant::now();
     for _ in 0..steps().div_ceil(ROUND) {
         for answer in run.round().await {
             let outcome = answer.map_or_else(|(_, reason)| reason, |_| "OK".to_owned());
@@ -103,19 +114,62 @@ async fn random_concurrent_commands_agree_with_the_model() {
         }
         run.let_time_pass();
     }
-    println!("{outcomes:?}");
-    let sql = run.pair.referral_sql(Role::Owner).await;
-    let now = number(&sql, "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint").await
-        + run.ahead.num_microseconds().expect("not that long");
-    reads::agree(&run.world, &run.pair.clients, now).await;
-    assert_tree_is_right(&sql).await;
-    let audited = number(&sql, "SELECT count(*) FROM audit_events WHERE request_id IS NOT NULL").await;
-    assert_eq!(usize::try_from(audited), Ok(run.audited), "a record for each command, and for each once");
-    assert_books_balance(&mut run.pair.clients.clone()).await;
-    run.pair.finish().await;
+    println!("{} steps in {:.1?}: {outcomes:?}", steps(), started.elapsed());
+    run.end().await;
+    println!("all read after {:.1?}", started.elapsed());
 }
 
 impl Run {
+    async fn start(random: StdRng) -> Self {
+        let directory = tempfile::tempdir().expect("a directory");
+        let changes = json!({ "version": bills::PLAN_VERSION, "commission_holding_days": HOLDING_DAYS });
+        let plan = plan_file(&directory, &changes);
+        let clock = Clock::default();
+        let shared = clock.clone();
+        let options = Options::default().proxied().referral(move |config| {
+            config.clock = shared.clone();
+            config.plan_file = Some(plan.clone());
+        });
+        let pair = options.start_alone().await;
+        let address = ports::free();
+        let other = pair.another_referral(address).await;
+        Self {
+            instances: [pair.clients.clone(), Clients::new(address, pair.notify_address)],
+            record: Record::of(&pair).await,
+            pair,
+            other,
+            clock,
+            ahead: TimeDelta::zero(),
+            world: World::default(),
+            source: Source::new(random),
+            settled: Vec::new(),
+            audited: 0,
+        }
+    }
+
+    /// The jobs do all that is due, and then everything is read.
+    async fn end(mut self) {
+        let ahead = self.ahead.num_microseconds().expect("not that long");
+        wait::until("the jobs", async || (self.record.due(ahead).await == 0).then_some(())).await;
+        for decided in self.record.news().await {
+            self.follow_job(&decided).await;
+        }
+        let epoch = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint";
+        let now = self.record.number(epoch).await + ahead;
+        self.world.assert_noticed(now - 1_000_000);
+        self.world.assert_released(now - 1_000_000);
+        reads::agree(&self.world, &self.pair.clients, now).await;
+        let audited = format!(
+            "SELECT count(*) FROM audit_events WHERE request_id IS NOT NULL AND outcome NOT IN ({UNREMEMBERED})"
+        );
+        let audited = self.record.number(&audited).await;
+        assert_eq!(usize::try_from(audited), Ok(self.audited), "a record for each command, and for each once");
+        assert_tree_is_right(&self.pair.referral_sql(Role::Owner).await).await;
+        assert_books_balance(&mut self.pair.clients.clone()).await;
+        self.other.stop().await;
+        self.pair.finish().await;
+    }
+
     fn let_time_pass(&mut self) {
         let random = &mut self.source.random;
         self.ahead += match random.random_range(0..100) {
@@ -129,26 +183,12 @@ impl Run {
 
     /// Sends commands at once, and has the model follow. Returns the answers.
     async fn round(&mut self) -> Vec<Answer> {
-        let mut fresh = Vec::new();
-        let mut again = Vec::new();
-        for _ in 0..ROUND {
-            let pick = self.source.random.random_range(0..100);
-            if pick < 10 && !self.settled.is_empty() {
-                let index = self.source.random.random_range(0..self.settled.len());
-                let first = self.settled[index].0.clone();
-                again.push(if pick < 7 { (first, Again::Same(index)) } else { (altered(first), Again::Other) });
-            } else {
-                let sent = self.source.sent(&self.world);
-                // Now and then a caller asks twice at once.
-                for _ in 0..if pick < 14 { 2 } else { 1 } {
-                    fresh.push(sent.clone());
-                }
-            }
-        }
+        let (fresh, again) = self.make_up();
         let all = fresh.iter().chain(again.iter().map(|(sent, _)| sent)).cloned();
-        let clients = self.pair.clients.clone();
-        let sending: Vec<_> = all.map(|sent| sent.send(clients.clone())).collect();
-        let mut got: VecDeque<Got> = at_once(sending).await.into();
+        let instances = self.instances.clone();
+        let sending: Vec<_> = all.enumerate().map(|(turn, sent)| sent.send(instances[turn % 2].clone())).collect();
+        let (got, ()) = tokio::join!(at_once(sending), self.disturb());
+        let mut got: VecDeque<Got> = got.into();
 
         let mut waiting: HashMap<_, Vec<(Sent, Got)>> = HashMap::new();
         let mut answers = Vec::new();
@@ -156,10 +196,14 @@ impl Run {
             answers.push(got.answer.clone());
             waiting.entry(sent.key()).or_default().push((sent, got));
         }
-        for event in self.new_audit_events(&self.pair.clients.clone()).await {
-            let key = (event.actor.clone(), event.request_id.clone());
-            let group = waiting.remove(&key).unwrap_or_else(|| panic!("audited, but not asked or twice: {event:?}"));
-            self.follow(&event, group);
+        for decided in self.record.news().await {
+            if decided.request_id.is_empty() {
+                self.follow_job(&decided).await;
+                continue;
+            }
+            let key = (decided.actor.clone(), decided.request_id.clone());
+            let group = waiting.remove(&key).unwrap_or_else(|| panic!("audited, but not asked or twice: {key:?}"));
+            self.follow(&decided, group);
         }
         for (sent, got) in waiting.into_values().flatten() {
             self.check_unaudited(&sent, &got);
@@ -179,57 +223,76 @@ impl Run {
         answers
     }
 
-    /// The model decides the command that the event records, and must come to what was answered.
-    fn follow(&mut self, event: &AuditEvent, group: Vec<(Sent, Got)>) {
+    /// The commands of a round: new ones, and old ones again.
+    fn make_up(&mut self) -> (Vec<Sent>, Vec<(Sent, Again)>) {
+        let mut fresh = Vec::new();
+        let mut again = Vec::new();
+        for _ in 0..ROUND {
+            let pick = self.source.random.random_range(0..100);
+            if pick < 10 && !self.settled.is_empty() {
+                let index = self.source.random.random_range(0..self.settled.len());
+                let first = self.settled[index].0.clone();
+                again.push(if pick < 7 { (first, Again::Same(index)) } else { (first.altered(), Again::Other) });
+            } else {
+                let sent = self.source.sent(&self.world);
+                // Now and then a caller asks twice at once.
+                for _ in 0..if pick < 14 { 2 } else { 1 } {
+                    fresh.push(sent.clone());
+                }
+            }
+        }
+        (fresh, again)
+    }
+
+    /// Now and then, every connection to the database is cut in the middle of a round.
+    async fn disturb(&mut self) {
+        if self.source.chance(5) {
+            // When is the point here: no event ends it.
+            tokio::time::sleep(Duration::from_millis(self.source.random.random_range(0..40))).await;
+            self.pair.proxies().database.cut_once();
+        }
+    }
+
+    /// The model decides the command that is on record, and must come to what was answered, and to who was told.
+    fn follow(&mut self, decided: &Decided, group: Vec<(Sent, Got)>) {
         self.audited += 1;
         let (sent, got) = &group[0];
-        let now = micros(event.create_time.as_ref().expect("a time"));
-        let expected = self.world.decide(&sent.ask, now, &got.answer);
+        let expected = self.world.decide(sent, decided.at, &got.answer);
         for (_, got) in &group {
-            assert_eq!(got.answer, expected, "command {} at {now}: {sent:?}", self.audited);
+            assert_eq!(got.answer, expected, "command {} at {}: {sent:?}", self.audited, decided.at);
         }
         let firsts = group.iter().filter(|(_, got)| !got.replay).count();
-        assert_eq!(firsts, 1, "asked {} times at once, one is the first: {group:?}", group.len());
+        let lost = group.iter().any(|(_, got)| got.tries > 1);
+        assert!(firsts == 1 || (lost && firsts == 0), "of those who ask at once, one is the first: {group:?}");
         let outcome = expected.as_ref().map_or_else(|(_, reason)| reason.as_str(), |_| "OK");
-        assert_eq!(event.outcome, outcome, "{event:?}");
+        assert_eq!(decided.outcome, outcome, "{sent:?}");
+        let mut expected_told = std::mem::take(&mut self.world.told);
+        let mut told: Vec<Told> = decided.told.iter().map(Told::of).collect();
+        expected_told.sort();
+        told.sort();
+        assert_eq!(told, expected_told, "who is told of {sent:?}");
         self.settled.push((sent.clone(), expected));
     }
 
-    /// Bad input alone leaves no record: here, no reference where none was handed in.
+    /// What the service did by itself: the model takes it in, if it was due.
+    async fn follow_job(&mut self, decided: &Decided) {
+        assert_eq!(decided.outcome, "OK", "{}", decided.action);
+        match decided.action.as_str() {
+            "ReleaseCommissions" => {
+                let released = self.record.released(&decided.audit_event_id).await;
+                self.world.release(&released, decided.at);
+            }
+            "SendProNotices" => self.world.notice(&decided.told, decided.at),
+            "CountProMembers" => {}
+            other => panic!("no job of ours: {other}"),
+        }
+    }
+
+    /// Of what isn't remembered: no reference where none was handed in.
     fn check_unaudited(&self, sent: &Sent, got: &Got) {
         let Ask::Confirm(ask) = &sent.ask else { panic!("not audited: {sent:?}, answered {got:?}") };
         let invalid = Err((Code::InvalidArgument, "INVALID_ARGUMENT".to_owned()));
         assert_eq!(got.answer, invalid, "not audited: {sent:?}");
         assert!(ask.external_ref.is_empty(), "{sent:?}");
     }
-
-    /// The records since the last time, oldest first: in the order of decision.
-    async fn new_audit_events(&mut self, clients: &Clients) -> Vec<AuditEvent> {
-        let request = ListAuditEventsRequest { page_size: 500, ..Default::default() };
-        let answer = clients.clone().audit.list_audit_events(request).await.expect("an answer").into_inner();
-        let known = &self.last_audit_event;
-        let news = answer.audit_events.into_iter().take_while(|event| event.audit_event_id != *known);
-        let mut news: Vec<_> = news.collect();
-        if let Some(newest) = news.first() {
-            self.last_audit_event.clone_from(&newest.audit_event_id);
-        }
-        news.reverse();
-        // The service's own jobs have no request ID.
-        news.retain(|event| !event.request_id.is_empty());
-        news
-    }
-}
-
-/// The same request ID and caller, with other content.
-fn altered(mut sent: Sent) -> Sent {
-    match &mut sent.ask {
-        Ask::Register(ask) => ask.last_name.push('x'),
-        Ask::Attach(ask) => ask.referral_code = "P2P-ALTERED0".to_owned(),
-        Ask::Rename(ask) => ask.last_name = Some("altered".to_owned()),
-        Ask::Open(ask) => ask.method = if ask.method == "manual" { "trusted" } else { "manual" }.to_owned(),
-        Ask::Submit(ask) => ask.external_ref.push('x'),
-        Ask::Confirm(ask) => ask.override_reason.push('x'),
-        Ask::Reject(ask) => ask.reason.push('x'),
-    }
-    sent
 }

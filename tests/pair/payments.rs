@@ -1,7 +1,7 @@
 //! Payments from opening to the last cent, over gRPC.
 
 mod books;
-mod plan;
+pub(crate) mod plan;
 mod references;
 
 use chrono::TimeDelta;

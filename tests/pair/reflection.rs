@@ -41,7 +41,7 @@ macro_rules! version {
             async fn every_service_is_listed_and_resolves() {
                 let pair = Pair::start().await;
                 for (address, package, count) in
-                    [(pair.referral_address, "p2phub.referral.v1.", 6), (pair.notify_address, "p2phub.notify.v1.", 3)]
+                    [(pair.referral_address, "p2phub.referral.v1.", 7), (pair.notify_address, "p2phub.notify.v1.", 3)]
                 {
                     let listed = ask(address, MessageRequest::ListServices(String::new())).await;
                     let MessageResponse::ListServicesResponse(listed) = listed else { panic!("{listed:?}") };

@@ -11,15 +11,21 @@ use crate::PAIR_PROCESS;
 /// A database that is not there: what is wrong otherwise must be found before it is looked for.
 const NO_DATABASE: &str = "postgres://nobody@127.0.0.1:1/nothing";
 
-const REFERRAL: [(&str, &str); 8] = [
+const REFERRAL: [(&str, &str); 14] = [
     ("REFERRAL_LISTEN", "127.0.0.1:50051"),
     ("REFERRAL_HTTP_LISTEN", "127.0.0.1:50061"),
     ("REFERRAL_DATABASE_URL", ""),
     ("REFERRAL_MIGRATION_URL", ""),
     ("NOTIFY_URL", "http://127.0.0.1:50052"),
     ("PLAN_FILE", "built-in"),
+    ("AUDIT_SIGNING_KEY", ""),
     ("LEDGER_CHECK_INTERVAL_MINUTES", "60"),
     ("PAYMENT_METHODS", ""),
+    ("TON_ADDRESS", ""),
+    ("TON_API_URL", "https://tonapi.io"),
+    ("TON_API_KEY", ""),
+    ("TON_TOLERANCE_BPS", "100"),
+    ("TON_RATE_MAX_AGE_SECONDS", "600"),
 ];
 const NOTIFY: [(&str, &str); 14] = [
     ("NOTIFY_LISTEN", "127.0.0.1:50052"),
@@ -135,10 +141,14 @@ fn a_malformed_value_ends_the_start_with_its_variables_name() {
         ("PLAN_FILE", "/nowhere/plan.json"),
         ("PLAN_FILE", &noise),
         ("PLAN_FILE", &empty),
+        ("AUDIT_SIGNING_KEY", "hidden key"),
+        ("AUDIT_SIGNING_KEY", "aGlkZGVuIGhpZGRlbiBoaWRkZW4="),
         ("LEDGER_CHECK_INTERVAL_MINUTES", "-1"),
         ("LEDGER_CHECK_INTERVAL_MINUTES", "often"),
         ("PAYMENT_METHODS", "cash"),
         ("PAYMENT_METHODS", "trusted;manual"),
+        ("TON_TOLERANCE_BPS", "10001"),
+        ("TON_RATE_MAX_AGE_SECONDS", "1"),
     ];
     let notify = [
         ("NOTIFY_LISTEN", "nonsense"),

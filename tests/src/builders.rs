@@ -3,8 +3,9 @@
 mod money;
 
 use p2phub_proto::referral::v1::{
-    Amount, Commission, ConfirmPaymentRequest, CreatePaymentRequest, GetBalanceRequest, GetPartnerRequest, Partner,
-    Payment, Product, RegisterPartnerRequest, get_partner_request::Key,
+    Amount, Commission, ConfirmPaymentRequest, CreatePaymentRequest, GetBalanceRequest, GetPartnerRequest,
+    GetPaymentRequest, Partner, Payment, Product, RefundPaymentRequest, RefundPaymentResponse, RegisterPartnerRequest,
+    get_partner_request::Key,
 };
 use uuid::Uuid;
 
@@ -78,12 +79,39 @@ impl Clients {
         (answer.payment.expect("a payment"), answer.commissions)
     }
 
+    /// Gives back so much of a payment; none: all that is left.
+    pub async fn refund(&mut self, payment_id: &str, minor_units: Option<i64>) -> RefundPaymentResponse {
+        self.payments.refund_payment(refund(payment_id, minor_units)).await.expect("a refund").into_inner()
+    }
+
     /// What a partner can be paid out, in minor units.
     pub async fn balance(&mut self, partner_id: &str) -> i64 {
+        self.balances(partner_id).await[0]
+    }
+
+    /// A partner's balances, in minor units: available, pending, reserved, paid.
+    pub async fn balances(&mut self, partner_id: &str) -> [i64; 4] {
         let request =
             GetBalanceRequest { partner_id: partner_id.to_owned(), asset: ASSET.to_owned(), ..Default::default() };
         let answer = self.ledger.get_balance(request).await.expect("a balance").into_inner();
-        answer.available.expect("an amount").minor_units
+        [answer.available, answer.pending, answer.reserved, answer.paid]
+            .map(|amount| amount.expect("an amount").minor_units)
+    }
+
+    /// The commissions of a payment as they are now, by level.
+    pub async fn commissions(&mut self, payment_id: &str) -> Vec<Commission> {
+        let request = GetPaymentRequest { payment_id: payment_id.to_owned() };
+        self.payments.get_payment(request).await.expect("an answer").into_inner().commissions
+    }
+}
+
+/// A refund that is valid; no amount: all that is left.
+pub fn refund(payment_id: &str, minor_units: Option<i64>) -> RefundPaymentRequest {
+    RefundPaymentRequest {
+        request_id: request_id(),
+        payment_id: payment_id.to_owned(),
+        amount: minor_units.map(usdt),
+        reason: "not what was wanted".to_owned(),
     }
 }
 

@@ -10,8 +10,12 @@ ALTER TABLE payments
     ADD CONSTRAINT payments_refunded CHECK (refunded BETWEEN 0 AND amount AND (refunded = 0 OR state = 'SUCCEEDED')),
     -- A period that a refund took back whole is empty.
     DROP CONSTRAINT payments_period,
-    ADD CONSTRAINT payments_period CHECK (pro_end >= pro_start);
+    ADD CONSTRAINT payments_period CHECK (pro_end > pro_start OR (pro_end = pro_start AND refunded = amount));
 CREATE INDEX payments_periods ON payments (partner_id, pro_end) WHERE pro_end IS NOT NULL;
+CREATE INDEX payments_refunded ON payments (payment_id) WHERE refunded > 0;
+-- A statement's reference that no payment was confirmed with may have been handed in for one.
+CREATE INDEX payments_by_submitted_ref ON payments (submitted_ref) WHERE submitted_ref IS NOT NULL;
+CREATE INDEX late_references_by_reference ON late_references (external_ref);
 
 -- A refund lets periods begin and end earlier; nothing else of a success ever changes.
 DROP TRIGGER payments_success_stays ON payments;
@@ -395,7 +399,8 @@ CREATE TABLE ton_payments (
     attempts int NOT NULL DEFAULT 0 CHECK (attempts >= 0),
     first_attempt_time timestamptz,
     next_attempt_time timestamptz,
-    finding text NOT NULL DEFAULT ''
+    finding text NOT NULL DEFAULT '',
+    traceparent text NOT NULL DEFAULT ''
 ) WITH (fillfactor = 80);
 CREATE INDEX ton_payments_due ON ton_payments (next_attempt_time) WHERE next_attempt_time IS NOT NULL;
 
@@ -439,6 +444,40 @@ CREATE TABLE audit_blocks (
         AND octet_length(transaction_hashes) = 32 * cardinality(transaction_ids))
 );
 CREATE INDEX audit_blocks_by_xid ON audit_blocks (xid);
+-- Events and ledger transactions have their block's time, and are found in it by that.
+CREATE INDEX audit_blocks_by_time ON audit_blocks (create_time);
+
+-- What seals a ledger transaction, and how `seal.rs` of the domain computes it too: the SHA-256 of, one after the other,
+--   the transaction's ID (16 bytes), the kind's length in bytes (int4) and its UTF-8, create_time (int8: microseconds since
+--   2000-01-01 UTC, as PostgreSQL stores it), payment_id, payout_id, adjustment_id and audit_event_id, each as one byte 1 and
+--   its 16 bytes or as one byte 0 where there is none, the number of entries (int4), and each entry by account_id (then
+--   version): account_id, version, amount, balance_after (int8 each). Integers are big-endian.
+-- In a set-based query, with the entries joined and grouped by the transaction:
+--   transaction_hash(t, count(e), string_agg(entry_bytes(e), '' ORDER BY e.account_id, e.version))
+CREATE FUNCTION optional_bytes(id uuid) RETURNS bytea LANGUAGE sql IMMUTABLE
+RETURN coalesce('\x01'::bytea || uuid_send(id), '\x00'::bytea);
+
+CREATE FUNCTION entry_bytes(e ledger_entries) RETURNS bytea LANGUAGE sql IMMUTABLE
+RETURN int8send(e.account_id) || int8send(e.version) || int8send(e.amount) || int8send(e.balance_after);
+
+CREATE FUNCTION transaction_hash(t ledger_transactions, entries bigint, bytes bytea) RETURNS bytea LANGUAGE sql STABLE
+RETURN sha256(uuid_send(t.transaction_id)
+    || int4send(octet_length(convert_to(t.kind, 'UTF8'))) || convert_to(t.kind, 'UTF8')
+    || timestamptz_send(t.create_time)
+    || optional_bytes(t.payment_id) || optional_bytes(t.payout_id) || optional_bytes(t.adjustment_id)
+    || optional_bytes(t.audit_event_id)
+    || int4send(entries::int) || coalesce(bytes, ''::bytea));
+
+-- The hash of one transaction; NULL: there is none.
+CREATE FUNCTION transaction_hash(id uuid) RETURNS bytea LANGUAGE sql STABLE
+SET search_path = pg_catalog, public, pg_temp AS $$
+    SELECT transaction_hash(t, e.entries, e.bytes)
+    FROM ledger_transactions t, LATERAL (
+        SELECT count(*) AS entries, string_agg(entry_bytes(e), '' ORDER BY e.account_id, e.version) AS bytes
+        FROM ledger_entries e WHERE e.transaction_id = t.transaction_id
+    ) e
+    WHERE t.transaction_id = id
+$$;
 
 -- ── what is written once stays ──────────────────────────────────────────────────────────────────────────────────
 CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON refunds FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
@@ -469,7 +508,7 @@ BEGIN
         ON payouts TO %I', service_role);
     EXECUTE format('GRANT UPDATE (state, decider, decide_time, reject_reason, transaction_id, reserved, paid)
         ON adjustments TO %I', service_role);
-    EXECUTE format('GRANT UPDATE (attempts, first_attempt_time, next_attempt_time, finding) ON ton_payments TO %I', service_role);
+    EXECUTE format('GRANT UPDATE (attempts, first_attempt_time, next_attempt_time, finding, traceparent) ON ton_payments TO %I', service_role);
     EXECUTE format('GRANT UPDATE (reject_time, reject_reason, reject_detail), DELETE ON outbox TO %I', service_role);
     EXECUTE format('GRANT UPDATE (state, published, progress, next_step_time, end_time, cancel_reason)
         ON broadcasts TO %I', service_role);

@@ -108,6 +108,27 @@ impl Commission {
     }
 }
 
+impl Commission {
+    /// The rule that it was computed by, with its numbers, for people.
+    pub fn formula(&self) -> String {
+        let (base, amount) = (self.base.minor_units(), self.amount.minor_units());
+        format!("floor({base} × {} ÷ 10000) = {amount}", self.rate_bps)
+    }
+
+    /// What rounding down left to the platform, in ten-thousandths of a minor unit: 0 to 9999.
+    pub fn rounded_off(&self) -> i32 {
+        let product = i128::from(self.base.minor_units()).saturating_mul(i128::from(self.rate_bps));
+        i32::try_from(product.rem_euclid(10_000)).unwrap_or(0)
+    }
+
+    /// The rule that a refund took some of it back by, with its numbers, for people: `refunded` is what was refunded of the
+    /// payment up to and with it, `before` what earlier refunds took, `taken` what it took.
+    pub fn clawback_formula(&self, refunded: i64, before: i64, taken: i64) -> String {
+        let (base, amount) = (self.base.minor_units(), self.amount.minor_units());
+        format!("floor({amount} × {refunded} ÷ {base}) − {before} = {taken}")
+    }
+}
+
 /// A sale's share for one ancestor, before it is booked.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Share {

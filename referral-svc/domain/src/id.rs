@@ -65,22 +65,31 @@ impl IdSource {
     ///
     /// RFC 9562 section 6.2 leaves `rand_a` and the head of `rand_b` to finer time and a counter.
     pub fn uuid(&mut self) -> Uuid {
-        let millis = u64::try_from(self.now.timestamp_millis()).unwrap_or(0);
-        let micros = u16::try_from(self.now.timestamp_subsec_micros() % 1000).unwrap_or(0);
         let counter = self.made;
         self.made = self.made.wrapping_add(1);
-        let mut bytes = [0; 10];
-        // The builder overwrites the top four bits of byte 0 (version) and the top two of byte 2 (variant).
-        bytes[..2].copy_from_slice(&micros.to_be_bytes());
-        bytes[2..4].copy_from_slice(&(counter & 0x3fff).to_be_bytes());
-        bytes[4..].copy_from_slice(&(self.random)().to_be_bytes()[..6]);
-        Builder::from_unix_timestamp_millis(millis, &bytes).into_uuid()
+        assemble(self.now, counter & 0x3fff, (self.random)())
     }
 
     /// A fresh ID of any type.
     pub fn make<T: From<Uuid>>(&mut self) -> T {
         self.uuid().into()
     }
+}
+
+/// The lowest ID of a time, to the microsecond: every ID made then or later is as high at least, every one made before lower.
+pub fn lowest_at(time: DateTime<Utc>) -> Uuid {
+    assemble(time, 0, 0)
+}
+
+fn assemble(time: DateTime<Utc>, counter: u16, random: u64) -> Uuid {
+    let millis = u64::try_from(time.timestamp_millis()).unwrap_or(0);
+    let micros = u16::try_from(time.timestamp_subsec_micros() % 1000).unwrap_or(0);
+    let mut bytes = [0; 10];
+    // The builder overwrites the top four bits of byte 0 (version) and the top two of byte 2 (variant).
+    bytes[..2].copy_from_slice(&micros.to_be_bytes());
+    bytes[2..4].copy_from_slice(&counter.to_be_bytes());
+    bytes[4..].copy_from_slice(&random.to_be_bytes()[..6]);
+    Builder::from_unix_timestamp_millis(millis, &bytes).into_uuid()
 }
 
 #[cfg(test)]
@@ -97,5 +106,15 @@ mod tests {
         }
         assert!(made.windows(2).all(|pair| pair[0] < pair[1]));
         assert!(made.iter().all(|id| id.get_version_num() == 7));
+    }
+
+    #[test]
+    fn a_times_lowest_id_parts_those_before_from_those_since() {
+        let start = DateTime::from_timestamp_micros(1_700_000_000_123_999).expect("a time");
+        let at = |micros, random| IdSource::new(start + chrono::TimeDelta::microseconds(micros), move || random).uuid();
+        for micros in [0, 1, 2] {
+            let lowest = lowest_at(start + chrono::TimeDelta::microseconds(micros));
+            assert!(at(micros - 1, u64::MAX) < lowest && lowest <= at(micros, 0), "{micros}");
+        }
     }
 }

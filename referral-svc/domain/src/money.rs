@@ -32,6 +32,32 @@ impl Asset {
     pub fn from_ticker(ticker: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|asset| asset.ticker() == ticker)
     }
+
+    /// Exact, for people and files: at least two decimals, no needless zeros: "11.70", "-0.39", "0.000001".
+    pub fn to_decimal(self, minor_units: i64) -> String {
+        let sign = if minor_units < 0 { "-" } else { "" };
+        let decimals = self.decimals();
+        let digits = format!("{:0>width$}", minor_units.unsigned_abs(), width = decimals.saturating_add(1));
+        let (whole, fraction) = digits.split_at(digits.len().saturating_sub(decimals));
+        format!("{sign}{whole}.{:0<2}", fraction.trim_end_matches('0'))
+    }
+
+    /// Minor units of a decimal such as "39", "+39.00" or "-0.39". None: no such number, or finer than a minor unit, or beyond
+    /// what can be counted.
+    pub fn from_decimal(self, text: &str) -> Option<i64> {
+        let (is_negative, digits) = match text.strip_prefix('-') {
+            Some(digits) => (true, digits),
+            None => (false, text.strip_prefix('+').unwrap_or(text)),
+        };
+        let (whole, fraction) = digits.split_once('.').unwrap_or((digits, "0"));
+        let are_digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        let fraction = are_digits(fraction).then(|| fraction.trim_end_matches('0'))?;
+        if !are_digits(whole) || fraction.len() > self.decimals() {
+            return None;
+        }
+        let units: i128 = format!("{whole}{fraction:0<width$}", width = self.decimals()).parse().ok()?;
+        i64::try_from(if is_negative { units.checked_neg()? } else { units }).ok()
+    }
 }
 
 /// An amount of an asset; never negative.
@@ -69,12 +95,9 @@ impl Amount {
         Self { asset: self.asset, minor_units: i64::try_from(share).unwrap_or(i64::MAX) }
     }
 
-    /// For people: at least two decimals, no needless zeros: "11.70", "0.000001".
+    /// For people: "11.70", "0.000001".
     pub fn to_decimal(self) -> String {
-        let decimals = self.asset.decimals();
-        let digits = format!("{:0>width$}", self.minor_units, width = decimals.saturating_add(1));
-        let (whole, fraction) = digits.split_at(digits.len().saturating_sub(decimals));
-        format!("{whole}.{:0<2}", fraction.trim_end_matches('0'))
+        self.asset.to_decimal(self.minor_units)
     }
 }
 
@@ -91,9 +114,31 @@ mod tests {
         assert_eq!(text(1), "0.000001");
         assert_eq!(text(0), "0.00");
         assert_eq!(text(1_234_567_890), "1234.56789");
+        assert_eq!(Asset::Usdt.to_decimal(-390_000), "-0.39");
+        assert_eq!(Asset::Usdt.to_decimal(i64::MIN), "-9223372036854.775808");
+    }
+
+    #[test]
+    fn decimals_are_read_exactly_or_not_at_all() {
+        let read = |text| Asset::Usdt.from_decimal(text);
+        for (text, units) in
+            [("39", 39_000_000), ("+39.00", 39_000_000), ("-0.39", -390_000), ("0.00000100", 1), ("-0", 0)]
+        {
+            assert_eq!(read(text), Some(units), "{text}");
+        }
+        let wrong =
+            ["", "-", "+-1", "1,5", "1.", ".5", "1e3", "0.0000001", " 1", "1 USDT", "٣", "9223372036854.775808"];
+        for text in wrong.into_iter().chain(["99999999999999999999999999999999999999999999"]) {
+            assert_eq!(read(text), None, "{text}");
+        }
     }
 
     proptest! {
+        #[test]
+        fn what_is_written_is_read_again(units: i64) {
+            prop_assert_eq!(Asset::Usdt.from_decimal(&Asset::Usdt.to_decimal(units)), Some(units));
+        }
+
         #[test]
         fn a_share_is_rounded_down_and_never_more_than_the_whole(units in 0..=i64::MAX, bps in 0_u16..=10_000) {
             let share = Amount::new(Asset::Usdt, units).expect("not negative").share(bps).minor_units();

@@ -58,7 +58,7 @@ pub struct State {
 }
 
 /// What one command changes. Nothing in it contradicts the state that it was decided on.
-#[derive(Default, Debug)]
+#[derive(PartialEq, Eq, Default, Debug)]
 pub struct Changes {
     /// A registration.
     pub new_partner: Option<Partner>,
@@ -96,6 +96,13 @@ pub struct Changes {
     pub broadcast: Option<Broadcast>,
     /// Who should hear of it.
     pub notices: Vec<Notice>,
+}
+
+impl Changes {
+    /// Whether it changes nothing, and nobody hears of anything.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// A partner's new place; everyone below moves along.
@@ -221,8 +228,10 @@ pub struct Decision {
 /// Rows that exist and were changed: to be written with their final values.
 #[derive(Default, Debug)]
 pub struct Dirty {
-    /// Standings.
+    /// Standings, but for their notices.
     pub standings: BTreeSet<PartnerId>,
+    /// Standings whose count of notices changed.
+    pub noticed: BTreeSet<PartnerId>,
     /// Payments that were stored before.
     pub payments: BTreeSet<PaymentId>,
     /// Profiles.
@@ -375,7 +384,7 @@ impl State {
         }
         for (partner_id, sent) in &changes.noticed {
             self.standings.entry(*partner_id).or_default().notices_sent = *sent;
-            dirty.standings.insert(*partner_id);
+            dirty.noticed.insert(*partner_id);
         }
     }
 }

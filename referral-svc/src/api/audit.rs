@@ -1,19 +1,29 @@
 //! AuditService.
 
+use chrono::TimeDelta;
 use p2phub_proto::referral::v1::{self as pb, audit_service_server::AuditService};
+use prost_types::Timestamp;
+use referral_domain::{id, seal::Head};
 use service::error::Failure;
-use tonic::{Request, Response, Status};
+use tonic::{Code, Request, Response, Status};
 use uuid::Uuid;
 
-use super::{Api, status};
+use super::Api;
 use crate::{
-    store::audit::{self, AuditEvent, Filter},
+    app::{Checkpoint, FaultKind, Proof, Signed, Signer, prove},
+    store::{
+        audit::{self, AuditEvent, Filter},
+        blocks,
+    },
     wire::{
         fields::{self, Checked},
         outward::timestamp,
         page::Page,
     },
 };
+
+/// How many anchors one proof takes.
+const ANCHORS_MAX: usize = 100;
 
 #[tonic::async_trait]
 impl AuditService for Api {
@@ -23,10 +33,14 @@ impl AuditService for Api {
     ) -> Result<Response<pb::ListAuditEventsResponse>, Status> {
         self.read(async |connection, _now| {
             let message = request.into_inner();
-            let list = ["audit_events", &message.subject_id, &message.actor, &message.action, &message.trace_id];
+            let (from, to) = (bound("start_time", message.start_time)?, bound("end_time", message.end_time)?);
+            let times = [from, to].map(|bound| bound.map(|id| id.to_string()).unwrap_or_default());
+            let [subject, actor, action] = [&message.subject_id, &message.actor, &message.action];
+            let list = ["audit_events", subject, actor, action, &message.trace_id, &times[0], &times[1]];
             let page = Page::new(message.page_size, &message.page_token, &list)?;
-            let filter = filter(&message)?;
-            let mut events = audit::list(connection, &filter, page.after_or(Uuid::max()), page.limit()).await?;
+            let filter = Filter { from, ..filter(&message)? };
+            let before = page.after_or(to.unwrap_or(Uuid::max()));
+            let mut events = audit::list(connection, &filter, before, page.limit()).await?;
             let next_page_token = page.cut(&mut events, |event| event.audit_event_id);
             Ok(pb::ListAuditEventsResponse { audit_events: events.iter().map(audit_event).collect(), next_page_token })
         })
@@ -35,17 +49,106 @@ impl AuditService for Api {
 
     async fn verify_audit_chain(
         &self,
-        _request: Request<pb::VerifyAuditChainRequest>,
+        request: Request<pb::VerifyAuditChainRequest>,
     ) -> Result<Response<pb::VerifyAuditChainResponse>, Status> {
-        Err(status::finish(Failure::unimplemented("VerifyAuditChain")))
+        let _alone = self.proving.lock().await;
+        self.read(async |connection, now| {
+            let message = request.into_inner();
+            let anchors = self.anchors(message.anchors)?;
+            let since = match message.checkpoint.as_str() {
+                "" => None,
+                text => Some(Checkpoint::from_text(text).ok_or_else(|| checkpoint_violation("of an answer before"))?),
+            };
+            let proof = prove(connection, &anchors, since.as_ref(), now).await?;
+            let elsewhere = "of this database, and of after its last restore or failover";
+            Ok(answer(&proof.ok_or_else(|| checkpoint_violation(elsewhere))?))
+        })
+        .await
     }
 
     async fn export_audit_head(
         &self,
         _request: Request<pb::ExportAuditHeadRequest>,
     ) -> Result<Response<pb::ExportAuditHeadResponse>, Status> {
-        Err(status::finish(Failure::unimplemented("ExportAuditHead")))
+        self.read(async |connection, now| {
+            let signer = self.signer()?;
+            let (open, blocks) = blocks::open_heads(connection).await?;
+            let signed = signer.sign(&open, blocks, now).map_err(|_| Failure::internal())?;
+            let Signed { payload, signature, public_key } = signed;
+            Ok(pb::ExportAuditHeadResponse { head: Some(pb::AuditHead { payload, signature, public_key }) })
+        })
+        .await
     }
+}
+
+impl Api {
+    fn signer(&self) -> Checked<&Signer> {
+        self.signer.as_deref().ok_or_else(|| {
+            let message = "AUDIT_SIGNING_KEY is not set: heads are neither signed nor recognised";
+            Failure::new(Code::FailedPrecondition, "SIGNING_KEY_MISSING", message)
+        })
+    }
+
+    /// The heads of each anchor; None: it isn't this service's.
+    fn anchors(&self, anchors: Vec<pb::AuditHead>) -> Checked<Vec<Option<Vec<Head>>>> {
+        if anchors.is_empty() {
+            return Ok(Vec::new());
+        }
+        if anchors.len() > ANCHORS_MAX {
+            return Err(Failure::violation("anchors", format!("must be at most {ANCHORS_MAX}")));
+        }
+        let signer = self.signer()?;
+        let verify = |anchor: pb::AuditHead| {
+            let pb::AuditHead { payload, signature, public_key } = anchor;
+            signer.verify(&Signed { payload, signature, public_key })
+        };
+        Ok(anchors.into_iter().map(verify).collect())
+    }
+}
+
+fn checkpoint_violation(what: &str) -> Failure {
+    Failure::violation("checkpoint", format!("must be {what}"))
+}
+
+fn answer(proof: &Proof) -> pb::VerifyAuditChainResponse {
+    let faults = proof.faults.iter().map(|fault| {
+        let (chain_id, position) = fault.place.map(|(chain, place)| (chain.to_string(), place)).unwrap_or_default();
+        pb::AuditFault {
+            kind: kind(fault.kind).into(),
+            audit_event_id: fault.audit_event_id.map(|id| id.to_string()).unwrap_or_default(),
+            chain_id,
+            position,
+            detail: fault.detail.clone(),
+        }
+    });
+    pb::VerifyAuditChainResponse {
+        ok: proof.faults.is_empty(),
+        faults: faults.collect(),
+        blocks: proof.blocks,
+        audit_events: proof.audit_events,
+        unsealed: proof.unsealed,
+        checkpoint: proof.checkpoint.as_ref().map(Checkpoint::to_text).unwrap_or_default(),
+    }
+}
+
+fn kind(kind: FaultKind) -> pb::AuditFaultKind {
+    match kind {
+        FaultKind::Edited => pb::AuditFaultKind::Edited,
+        FaultKind::Deleted => pb::AuditFaultKind::Deleted,
+        FaultKind::Inserted => pb::AuditFaultKind::Inserted,
+        FaultKind::BlockBroken => pb::AuditFaultKind::BlockBroken,
+        FaultKind::BlockMissing => pb::AuditFaultKind::BlockMissing,
+        FaultKind::CutOff => pb::AuditFaultKind::CutOff,
+        FaultKind::Rewritten => pb::AuditFaultKind::Rewritten,
+        FaultKind::BadSignature => pb::AuditFaultKind::BadSignature,
+    }
+}
+
+/// The lowest ID of a time: events of that time or later have no lower one.
+fn bound(field: &'static str, time: Option<Timestamp>) -> Checked<Option<Uuid>> {
+    let time = fields::time(field, time.as_ref())?;
+    // Between two microseconds there is nothing.
+    Ok(time.map(|time| id::lowest_at(time.checked_add_signed(TimeDelta::nanoseconds(999)).unwrap_or(time))))
 }
 
 fn filter(message: &pb::ListAuditEventsRequest) -> Checked<Filter> {
@@ -56,6 +159,7 @@ fn filter(message: &pb::ListAuditEventsRequest) -> Checked<Filter> {
         actor: given(fields::text("actor", &message.actor, 128)?),
         action: given(fields::text("action", &message.action, 64)?),
         trace_id: fields::trace_id("trace_id", &message.trace_id)?,
+        from: None,
     })
 }
 

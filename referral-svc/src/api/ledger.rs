@@ -1,25 +1,28 @@
 //! LedgerService.
 
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use p2phub_proto::referral::v1::{self as pb, ledger_service_server::LedgerService};
 use referral_domain::{
     id::{PartnerId, TransactionId},
     money::Asset,
-    posting::{Purpose, Subject},
+    posting::Purpose,
 };
 use service::error::Failure;
 use tonic::{Request, Response, Status};
 
-use super::{Api, BoxStream, existing_partner, status};
+use super::{Api, BoxStream, existing_partner, past, span, status};
 use crate::{
-    app::check_books,
+    app::{Pace, check_books},
     store::{
-        ledger::{self, EntryView},
+        balances,
+        check::{self, Check, Checkpoint, Scope},
+        ledger::{self, Entries, EntryView},
         partners::Key,
     },
     wire::{
         fields::{self, Checked},
-        inward::payouts,
-        outward::{self, timestamp},
+        inward::{self, payouts},
+        outward::{self, subject, timestamp},
         page::Page,
     },
 };
@@ -30,18 +33,22 @@ impl LedgerService for Api {
         &self,
         request: Request<pb::GetBalanceRequest>,
     ) -> Result<Response<pb::GetBalanceResponse>, Status> {
-        self.read(async |connection, _now| {
+        self.read(async |connection, now| {
             let message = request.into_inner();
             let partner_id = fields::id("partner_id", &message.partner_id)?;
-            let asset = asset(&message.asset)?;
+            let asset = inward::asset("asset", &message.asset)?;
+            let at_time = past("at_time", message.at_time.as_ref(), now)?;
             existing_partner(connection, &Key::Id(partner_id)).await?;
-            let (balance, version) = ledger::balance(connection, partner_id, asset).await?.unwrap_or_default();
+            let balance = match at_time {
+                Some(time) => balances::at(connection, partner_id, asset, time).await?,
+                None => balances::now(connection, partner_id, asset).await?,
+            };
             Ok(pb::GetBalanceResponse {
-                available: signed(asset, balance),
-                pending: signed(asset, 0),
-                version,
-                reserved: signed(asset, 0),
-                paid: signed(asset, 0),
+                available: signed(asset, balance.available),
+                pending: signed(asset, balance.pending),
+                version: balance.version,
+                reserved: signed(asset, balance.reserved),
+                paid: signed(asset, balance.paid),
             })
         })
         .await
@@ -54,12 +61,26 @@ impl LedgerService for Api {
         self.read(async |connection, _now| {
             let message = request.into_inner();
             let partner_id: PartnerId = fields::id("partner_id", &message.partner_id)?;
-            let asset = asset(&message.asset)?;
-            let list = ["entries", &partner_id.to_string(), asset.ticker()];
+            let asset = inward::asset("asset", &message.asset)?;
+            let span = span(message.start_time.as_ref(), message.end_time.as_ref())?;
+            let kind = inward::transaction_kind(message.kind)?;
+            let purpose = inward::partner_purpose(message.purpose, partner_id)?;
+            let [start, end] = [span.start, span.end].map(|time| format!("{time:?}"));
+            let (kind_asked, purpose_asked) = (kind.unwrap_or_default(), format!("{purpose:?}"));
+            let list = ["entries", asset.ticker(), &purpose_asked, kind_asked, &start, &end];
             let page = Page::new(message.page_size, &message.page_token, &list)?;
             existing_partner(connection, &Key::Id(partner_id)).await?;
-            let mut entries =
-                ledger::list_entries(connection, partner_id, asset, page.after_or(i64::MAX), page.limit()).await?;
+            let Some(covered) = balances::covered(connection, purpose, asset, span).await? else {
+                return Ok(pb::ListEntriesResponse::default());
+            };
+            let which = Entries {
+                account_id: covered.account_id,
+                after: covered.after,
+                before: page.after_or(i64::MAX).min(covered.last.saturating_add(1)),
+                kind,
+                newest_first: true,
+            };
+            let mut entries = ledger::list_entries(connection, &which, page.limit()).await?;
             let next_page_token = page.cut(&mut entries, |entry| entry.version);
             Ok(pb::ListEntriesResponse { entries: entries.iter().map(entry).collect(), next_page_token })
         })
@@ -94,9 +115,9 @@ impl LedgerService for Api {
 
     async fn export_statement(
         &self,
-        _request: Request<pb::ExportStatementRequest>,
+        request: Request<pb::ExportStatementRequest>,
     ) -> Result<Response<Self::ExportStatementStream>, Status> {
-        Err(status::finish(Failure::unimplemented("ExportStatement")))
+        self.statement(request.into_inner()).await.map(Response::new).map_err(status::finish)
     }
 
     async fn propose_adjustment(
@@ -129,50 +150,67 @@ impl LedgerService for Api {
 
     async fn check_ledger(
         &self,
-        _request: Request<pb::CheckLedgerRequest>,
+        request: Request<pb::CheckLedgerRequest>,
     ) -> Result<Response<pb::CheckLedgerResponse>, Status> {
         let _alone = self.checking.lock().await;
         self.read(async |connection, _now| {
-            let checks: Vec<pb::Check> = check_books(connection)
-                .await?
-                .into_iter()
-                .map(|check| pb::Check {
-                    name: check.name.to_owned(),
-                    ok: check.offenders == 0,
-                    detail: match check.offenders {
-                        0 => String::new(),
-                        offenders => format!("{offenders} wrong, for example {}", check.examples),
-                    },
-                    rows: check.rows,
-                })
-                .collect();
-            Ok(pb::CheckLedgerResponse { ok: checks.iter().all(|check| check.ok), checks, checkpoint: String::new() })
+            let scope = scope(&request.into_inner())?;
+            match scope {
+                Scope::Everything => {}
+                Scope::Partner(partner_id) => {
+                    existing_partner(connection, &Key::Id(partner_id)).await?;
+                }
+                Scope::Since(checkpoint) => {
+                    if checkpoint > check::checkpoint(connection).await? {
+                        return Err(Failure::violation("checkpoint", "isn't one of this database").into());
+                    }
+                }
+            }
+            let (checks, checkpoint) = check_books(connection, scope, Pace::Asked).await?;
+            let checkpoint = if matches!(scope, Scope::Partner(_)) { String::new() } else { token(checkpoint) };
+            let checks: Vec<pb::Check> = checks.into_iter().map(outcome).collect();
+            Ok(pb::CheckLedgerResponse { ok: checks.iter().all(|check| check.ok), checks, checkpoint })
         })
         .await
     }
 }
 
-fn asset(ticker: &str) -> Checked<Asset> {
-    Asset::from_ticker(ticker).ok_or_else(|| Failure::violation("asset", "must be a known asset: USDT"))
+fn scope(message: &pb::CheckLedgerRequest) -> Checked<Scope> {
+    let partner_id = fields::optional_id("partner_id", &message.partner_id)?;
+    match (partner_id, message.checkpoint.as_str()) {
+        (None, "") => Ok(Scope::Everything),
+        (Some(partner_id), "") => Ok(Scope::Partner(partner_id)),
+        (None, token) => checkpoint(token)
+            .map(Scope::Since)
+            .ok_or_else(|| Failure::violation("checkpoint", "must be from an answer of this method")),
+        (Some(_), _) => Err(Failure::violation("checkpoint", "can't be asked for together with partner_id")),
+    }
+}
+
+/// Of tokens, the first byte.
+const CHECKPOINT_VERSION: u8 = 1;
+
+fn token(checkpoint: Checkpoint) -> String {
+    BASE64_URL_SAFE_NO_PAD.encode([&[CHECKPOINT_VERSION][..], &checkpoint.0.to_be_bytes()].concat())
+}
+
+fn checkpoint(token: &str) -> Option<Checkpoint> {
+    match BASE64_URL_SAFE_NO_PAD.decode(token).ok()?.split_first()? {
+        (&CHECKPOINT_VERSION, number) => Some(Checkpoint(u64::from_be_bytes(number.try_into().ok()?))),
+        _ => None,
+    }
+}
+
+fn outcome(check: Check) -> pb::Check {
+    let detail = match check.offenders {
+        0 => String::new(),
+        offenders => format!("{offenders} wrong, for example {}", check.examples.join(", ")),
+    };
+    pb::Check { name: check.name.to_owned(), ok: check.offenders == 0, detail, rows: check.rows }
 }
 
 fn signed(asset: Asset, minor_units: i64) -> Option<pb::Amount> {
     Some(outward::signed(asset, minor_units))
-}
-
-/// A transaction's kind, and the IDs of payment, payout and adjustment.
-fn subject(subject: Subject) -> (pb::TransactionKind, String, String, String) {
-    use pb::TransactionKind as Kind;
-    let none = String::new;
-    match subject {
-        Subject::Sale(payment_id) => (Kind::ProSale, payment_id.to_string(), none(), none()),
-        Subject::Release => (Kind::Release, none(), none(), none()),
-        Subject::Refund(payment_id) => (Kind::Refund, payment_id.to_string(), none(), none()),
-        Subject::PayoutReserved(payout_id) => (Kind::PayoutReserved, none(), payout_id.to_string(), none()),
-        Subject::PayoutPaid(payout_id) => (Kind::PayoutPaid, none(), payout_id.to_string(), none()),
-        Subject::PayoutReturned(payout_id) => (Kind::PayoutReturned, none(), payout_id.to_string(), none()),
-        Subject::Adjustment(adjustment_id) => (Kind::Adjustment, none(), none(), adjustment_id.to_string()),
-    }
 }
 
 fn entry(entry: &EntryView) -> pb::Entry {

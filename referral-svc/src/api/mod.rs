@@ -3,31 +3,36 @@
 mod adjustment;
 mod audit;
 mod broadcast;
+mod explanation;
 mod leaderboard;
 mod ledger;
 mod partner;
 mod payment;
 mod payout;
+mod reconciliation;
+mod statement;
 mod status;
+mod stream;
 
 use std::{pin::Pin, sync::Arc};
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
 use diesel_async::AsyncPgConnection;
 use futures_util::Stream;
 use prost::Message;
+use prost_types::Timestamp;
 use referral_domain::command::Command;
 use service::{
     call::CallContext,
     database::{self, Connection, Pool},
     error::Failure,
 };
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, Semaphore};
 use tonic::{Request, Response, Status, metadata::MetadataValue};
 
 use crate::{
-    app::{CommandQueue, Queued, Settled},
-    store::{self, clock::Clock},
+    app::{CommandQueue, Queued, Settled, Signer},
+    store::{self, balances::Span, clock::Clock},
     wire::fields::{self, Checked},
 };
 
@@ -42,7 +47,20 @@ pub(crate) struct Api {
     clock: Clock,
     /// One check of the books at a time.
     checking: Arc<Mutex<()>>,
+    /// One proof of the audit records at a time.
+    proving: Arc<Mutex<()>>,
+    /// None: no key is configured.
+    signer: Option<Arc<Signer>>,
+    /// Places for exports at once.
+    exports: Arc<Semaphore>,
+    /// Places for reconciliations at once.
+    reconciliations: Arc<Semaphore>,
 }
+
+/// Exports at once: each uses a connection for a moment, a page at a time.
+const EXPORTS_MAX: usize = 32;
+/// Reconciliations at once: each may hold a statement in memory, some 100 MB if it is as long as it may be.
+const RECONCILIATIONS_MAX: usize = 2;
 
 /// A connection in use. Dropped in the middle of a query (the caller's deadline passed), it is closed, lest the next user
 /// wait for that query's end.
@@ -55,8 +73,17 @@ impl Drop for Lease {
 }
 
 impl Api {
-    pub(crate) fn new(queue: CommandQueue, pool: Pool, clock: Clock) -> Self {
-        Self { queue, pool, clock, checking: Arc::default() }
+    pub(crate) fn new(queue: CommandQueue, pool: Pool, clock: Clock, signer: Option<Signer>) -> Self {
+        Self {
+            queue,
+            pool,
+            clock,
+            checking: Arc::default(),
+            proving: Arc::default(),
+            signer: signer.map(Arc::new),
+            exports: Arc::new(Semaphore::new(EXPORTS_MAX)),
+            reconciliations: Arc::new(Semaphore::new(RECONCILIATIONS_MAX)),
+        }
     }
 
     /// Runs a mutation: checks, queues, waits for the commit, answers with the committed response message.
@@ -96,11 +123,19 @@ impl Api {
         run.await.map_err(status::finish)
     }
 
-    /// Runs a read on a connection of the pool, with the database's time.
+    /// Answers with what a read on a connection of the pool yields.
     async fn read<T>(
         &self,
         read: impl AsyncFnOnce(&mut AsyncPgConnection, DateTime<Utc>) -> Result<T, ReadError>,
     ) -> Result<Response<T>, Status> {
+        self.query(read).await.map(Response::new).map_err(status::finish)
+    }
+
+    /// Runs a read on a connection of the pool, with the database's time.
+    async fn query<T>(
+        &self,
+        read: impl AsyncFnOnce(&mut AsyncPgConnection, DateTime<Utc>) -> Result<T, ReadError>,
+    ) -> Result<T, Failure> {
         let run = async {
             let mut lease = Lease(Some(database::connect(&self.pool).await?));
             let Some(connection) = lease.0.as_deref_mut() else {
@@ -112,11 +147,9 @@ impl Api {
             drop(lease.0.take());
             answer
         };
-        run.await.map(Response::new).map_err(|error| {
-            status::finish(match error {
-                ReadError::Failure(failure) => failure,
-                ReadError::Database(error) => status::of_database(&self.pool, &error),
-            })
+        run.await.map_err(|error| match error {
+            ReadError::Failure(failure) => failure,
+            ReadError::Database(error) => status::of_database(&self.pool, &error),
         })
     }
 }
@@ -146,4 +179,26 @@ async fn existing_partner(
 ) -> Result<referral_domain::command::PartnerView, ReadError> {
     let found = store::partners::find(connection, key).await?;
     Ok(found.ok_or_else(|| status::not_found("PARTNER_NOT_FOUND", "no such partner"))?)
+}
+
+/// A time to answer as of: not in the future.
+fn past(field: &'static str, time: Option<&Timestamp>, now: DateTime<Utc>) -> Checked<Option<DateTime<Utc>>> {
+    match fields::time(field, time)? {
+        Some(time) if time > now => Err(Failure::violation(field, "must not be in the future")),
+        time => Ok(time),
+    }
+}
+
+/// A span of time, whose ends may be open, to the microsecond as times are stored.
+fn span(start: Option<&Timestamp>, end: Option<&Timestamp>) -> Checked<Span> {
+    let whole = |time: DateTime<Utc>| {
+        let whole = time.trunc_subsecs(6);
+        if whole < time { whole + TimeDelta::microseconds(1) } else { whole }
+    };
+    let span =
+        Span { start: fields::time("start_time", start)?.map(whole), end: fields::time("end_time", end)?.map(whole) };
+    match span.start.zip(span.end) {
+        Some((start, end)) if start > end => Err(Failure::violation("end_time", "must not be before start_time")),
+        _ => Ok(span),
+    }
 }

@@ -2,14 +2,15 @@
 
 use chrono::DateTime;
 use p2phub_proto::referral::v1::{self as pb, partner_service_server::PartnerService};
-use referral_domain::{LEVELS, id::PartnerId, partner::ReferralCode};
+use referral_domain::{id::PartnerId, partner::ReferralCode};
 use service::error::Failure;
 use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
-use super::{Api, existing_partner};
+use super::{Api, existing_partner, past};
 use crate::{
     store::{
+        network,
         partners::{self, Key},
         xp_awards,
     },
@@ -96,14 +97,18 @@ impl PartnerService for Api {
         &self,
         request: Request<pb::GetNetworkRequest>,
     ) -> Result<Response<pb::GetNetworkResponse>, Status> {
-        self.read(async |connection, _now| {
-            let partner_id = fields::id("partner_id", &request.into_inner().partner_id)?;
+        self.read(async |connection, now| {
+            let message = request.into_inner();
+            let partner_id = fields::id("partner_id", &message.partner_id)?;
+            let at_time = past("at_time", message.at_time.as_ref(), now)?;
             let standing = existing_partner(connection, &Key::Id(partner_id)).await?.standing;
-            let counts = standing.members.iter().zip(standing.pro_members);
+            let counts: Vec<(i64, i64)> = match at_time {
+                Some(time) => network::at(connection, partner_id, time).await?.into(),
+                None => standing.members.into_iter().zip(standing.pro_members).collect(),
+            };
             let levels = (1..)
                 .zip(counts)
-                .map(|(level, (&members, pro_members))| pb::NetworkLevel { level, members, pro_members })
-                .take(LEVELS)
+                .map(|(level, (members, pro_members))| pb::NetworkLevel { level, members, pro_members })
                 .collect();
             Ok(pb::GetNetworkResponse { levels })
         })

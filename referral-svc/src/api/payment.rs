@@ -9,10 +9,10 @@ use service::error::Failure;
 use tonic::{Request, Response, Status, Streaming};
 use uuid::Uuid;
 
-use super::{Api, BoxStream, existing_partner, status};
+use super::{Api, BoxStream, existing_partner, explanation::explain, status};
 use crate::{
     store::{
-        commissions,
+        commissions, explanation,
         partners::Key,
         payments::{self, Filter},
         refunds,
@@ -112,18 +112,24 @@ impl PaymentService for Api {
 
     async fn explain_commission(
         &self,
-        _request: Request<pb::ExplainCommissionRequest>,
+        request: Request<pb::ExplainCommissionRequest>,
     ) -> Result<Response<pb::ExplainCommissionResponse>, Status> {
-        Err(status::finish(Failure::unimplemented("ExplainCommission")))
+        self.read(async |connection, _now| {
+            let key = inward::commission_key(&request.into_inner().commission_id)?;
+            let found = explanation::explain(connection, key).await?;
+            let found = found.ok_or_else(|| status::not_found("COMMISSION_NOT_FOUND", "no such commission"))?;
+            Ok(explain(&found))
+        })
+        .await
     }
 
     type ReconcilePaymentsStream = BoxStream<pb::ReconcilePaymentsResponse>;
 
     async fn reconcile_payments(
         &self,
-        _request: Request<Streaming<pb::ReconcilePaymentsRequest>>,
+        request: Request<Streaming<pb::ReconcilePaymentsRequest>>,
     ) -> Result<Response<Self::ReconcilePaymentsStream>, Status> {
-        Err(status::finish(Failure::unimplemented("ReconcilePayments")))
+        self.reconcile(request.into_inner()).map(Response::new).map_err(status::finish)
     }
 
     async fn list_commissions(

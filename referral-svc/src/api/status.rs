@@ -35,7 +35,7 @@ pub(super) fn of_failed(failed: Failed) -> Failure {
     match failed {
         Failed::Full => Failure::new(Code::ResourceExhausted, "TOO_MANY_COMMANDS", message).with_retry(RETRY_SOON),
         Failed::Unavailable => Failure::unavailable(message).with_retry(RETRY_LATER),
-        Failed::RequestIdReused => Failure::new(Code::AlreadyExists, "REQUEST_ID_REUSED", message),
+        Failed::RequestIdReused => Failure::new(Code::AlreadyExists, Failed::REQUEST_ID_REUSED, message),
         Failed::OutcomeUnknown => {
             let message = format!("{message}: ask again with the same request_id");
             Failure::new(Code::Unknown, "OUTCOME_UNKNOWN", message).with_retry(RETRY_LATER)

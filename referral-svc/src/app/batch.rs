@@ -9,15 +9,17 @@ use std::{
 use chrono::{DateTime, Utc};
 use diesel::result::Error;
 use referral_domain::{
-    command::{Command, Outcome},
+    command::{Command, Outcome, RefusalClass},
     decide::{Context, decide},
     id::IdSource,
     payment::Method,
     plan::Plan,
-    state::{Decision, State},
+    seal::Head,
+    state::{Changes, Decision, State},
     ton::TonOffer,
 };
 use service::database::{self, Pool};
+use tokio::sync::watch;
 use uuid::Uuid;
 
 use super::{
@@ -44,6 +46,8 @@ pub(crate) struct Rules {
     pub(crate) plan: Plan,
     pub(crate) methods: Vec<Method>,
     pub(crate) clock: Clock,
+    /// What payments in TON are made of, as last heard; none: the method is closed.
+    pub(crate) ton: Option<watch::Receiver<TonOffer>>,
 }
 
 /// Each command's answer, in the batch's order.
@@ -63,19 +67,28 @@ impl From<Error> for Failure {
     }
 }
 
-/// Commits the batch, or fails whole.
-pub(super) async fn commit(pool: &Pool, rules: &Rules, batch: &[Queued]) -> std::result::Result<Answers, Failure> {
+/// Commits the batch, or fails whole. `head` is where this process's chain of blocks ends.
+pub(super) async fn commit(
+    pool: &Pool,
+    rules: &Rules,
+    head: &mut Option<Head>,
+    batch: &[Queued],
+) -> std::result::Result<Answers, Failure> {
     let timer = CommitTimer::start();
     let mut transaction = Transaction::begin(database::connect(pool).await?).await?;
-    match decide_and_write(&mut transaction, rules, batch).await {
-        Ok((answers, true)) => match transaction.commit().await {
+    // Only what is known to be committed is followed by more: whatever else happens on the way, a new chain begins.
+    let known = head.take();
+    match decide_and_write(&mut transaction, rules, known, batch).await {
+        Ok((answers, Some(sealed))) => match transaction.commit().await {
             Ok(()) => {
+                *head = Some(sealed);
                 timer.committed(batch.len());
                 Ok(answers)
             }
             Err(error) => Err(Failure::AtCommit(error, answers)),
         },
-        Ok((answers, false)) => {
+        Ok((answers, None)) => {
+            *head = known;
             transaction.roll_back().await?;
             timer.unchanged(batch.len());
             Ok(answers)
@@ -92,7 +105,13 @@ fn key(queued: &Queued) -> Option<RequestKey> {
     queued.request_id.map(|request_id| (queued.caller.clone(), request_id))
 }
 
-async fn decide_and_write(transaction: &mut Transaction, rules: &Rules, batch: &[Queued]) -> Result<(Answers, bool)> {
+/// The answers, and the block that seals what was written, if anything was.
+async fn decide_and_write(
+    transaction: &mut Transaction,
+    rules: &Rules,
+    head: Option<Head>,
+    batch: &[Queued],
+) -> Result<(Answers, Option<Head>)> {
     let tree_changes = batch.iter().any(|queued| matches!(queued.command, Command::AttachReferrer { .. }));
     let keys: Vec<RequestKey> = batch.iter().filter_map(key).collect();
     let mut stripes = Stripes::default();
@@ -113,15 +132,15 @@ async fn decide_and_write(transaction: &mut Transaction, rules: &Rules, batch: &
         known,
         written: Written::default(),
         ids: IdSource::new(now, rand::random),
-        ton: None,
+        ton: rules.ton.as_ref().map(|offer| offer.borrow().clone()),
     };
     let answers = batch.iter().map(|queued| deciding.answer(queued)).collect();
     let Deciding { state, written, .. } = deciding;
     if written.is_empty() {
-        return Ok((answers, false));
+        return Ok((answers, None));
     }
     written.write(transaction, &state, now).await?;
-    Ok((answers, true))
+    Ok((answers, Some(written.seal(transaction, head, now).await?)))
 }
 
 struct Deciding<'a> {
@@ -137,7 +156,11 @@ struct Deciding<'a> {
 impl Deciding<'_> {
     fn answer(&mut self, queued: &Queued) -> std::result::Result<Answer, Failed> {
         if let Some(first) = key(queued).and_then(|key| self.known.get(&key)) {
-            return replay(queued, first);
+            let (answer, detail) = (replay(queued, first), format!("first used for {}", first.method));
+            if answer.is_err() {
+                self.note(queued, Failed::REQUEST_ID_REUSED, String::new(), detail, Changes::default());
+            }
+            return answer;
         }
         let ton = self.ton.as_ref();
         let context = Context {
@@ -145,6 +168,7 @@ impl Deciding<'_> {
             plan: &self.rules.plan,
             methods: &self.rules.methods,
             caller: &queued.caller,
+            traceparent: &queued.traceparent,
             ton,
         };
         let (state, ids) = (&self.state, &mut self.ids);
@@ -166,50 +190,63 @@ impl Deciding<'_> {
     /// Takes a decision into the state and what is to be written.
     fn record(&mut self, queued: &Queued, decision: Decision) -> Answer {
         let tally = Tally::of(&self.state, &queued.command, &decision);
-        let mut answer =
-            Answer { settled: Settled::Done(Arc::from([])), replay: false, already_confirmed: false, tally };
-        let mut outcome_name = "OK".to_owned();
-        let (refusal, body) = match decision.outcome {
+        let Decision { outcome, changes, subject_id, detail } = decision;
+        let already_confirmed = matches!(outcome, Ok(Outcome::Confirmed { already: true, .. }));
+        let answer = |settled| Answer { settled, replay: false, already_confirmed, tally };
+        match outcome {
             Ok(outcome) => {
                 let body = outward::response(&outcome, self.now);
-                answer.already_confirmed = matches!(outcome, Outcome::Confirmed { already: true, .. });
-                answer.settled = Settled::Done(Arc::from(body.as_slice()));
-                (None, body)
+                // A job that found nothing left to do did nothing.
+                if queued.request_id.is_some() || !changes.is_empty() {
+                    self.note(queued, "OK", subject_id, detail, changes);
+                }
+                self.remember(queued, None, &body);
+                answer(Settled::Done(Arc::from(body)))
             }
             Err(refusal) => {
-                let (reason, class) = refusal.kind();
-                if !class.is_remembered() {
-                    answer.settled = Settled::Invalid(refusal);
-                    return answer;
+                let ((reason, class), message) = (refusal.kind(), refusal.to_string());
+                // What can't be had at the moment is no decision.
+                if class != RefusalClass::Unavailable {
+                    self.note(queued, reason, subject_id, detail, changes);
                 }
-                outcome_name = reason.to_owned();
-                let message = refusal.to_string();
-                answer.settled = Settled::Refused { reason: reason.to_owned(), message: message.clone() };
-                (Some(reason.to_owned()), message.into_bytes())
+                if !class.is_remembered() {
+                    return answer(Settled::Invalid(refusal));
+                }
+                self.remember(queued, Some(reason.to_owned()), message.as_bytes());
+                answer(Settled::Refused { reason: reason.to_owned(), message })
             }
-        };
-        self.state.apply(&decision.changes, &mut self.written.dirty);
+        }
+    }
+
+    /// Puts what was decided on record, and who should hear of it in the outbox.
+    fn note(&mut self, queued: &Queued, outcome: &str, subject_id: String, detail: String, changes: Changes) {
+        self.state.apply(&changes, &mut self.written.dirty);
         self.written.audit.push(AuditEvent {
             audit_event_id: self.ids.uuid(),
             create_time: self.now,
             actor: queued.caller.clone(),
             action: queued.method.to_owned(),
-            subject_id: decision.subject_id,
-            outcome: outcome_name,
+            subject_id,
+            outcome: outcome.to_owned(),
             trace_id: Uuid::try_parse(&queued.trace_id).unwrap_or_default(),
             request_id: queued.request_id,
-            detail: decision.detail,
-            notices: i32::try_from(decision.changes.notices.len()).ok(),
+            detail,
+            notices: i32::try_from(changes.notices.len()).ok(),
         });
-        if !decision.changes.notices.is_empty() {
+        if !changes.notices.is_empty() {
             self.written.outbox.push(OutboxEvent {
                 event_id: self.ids.uuid(),
                 create_time: self.now,
                 traceparent: queued.traceparent.clone(),
                 baggage: queued.baggage.clone(),
-                event: event::encode(&decision.changes.notices),
+                event: event::encode(&changes.notices),
             });
         }
+        self.written.changes.push(changes);
+    }
+
+    /// Keeps the answer for whoever asks the same again.
+    fn remember(&mut self, queued: &Queued, refusal: Option<String>, answer: &[u8]) {
         if let (Some(key), Some(request_id)) = (key(queued), queued.request_id) {
             let first = Answered {
                 request_id,
@@ -217,13 +254,11 @@ impl Deciding<'_> {
                 method: queued.method.to_owned(),
                 fingerprint: queued.fingerprint.to_vec(),
                 refusal,
-                answer: body,
+                answer: answer.to_vec(),
             };
             self.known.insert(key, first.clone());
             self.written.requests.push(first);
         }
-        self.written.changes.push(decision.changes);
-        answer
     }
 }
 

@@ -5,13 +5,14 @@ use std::{panic::AssertUnwindSafe, time::Duration};
 use diesel_async::AsyncPgConnection;
 use futures_util::FutureExt;
 use service::database::{self, Connection, Pool};
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     metrics,
     store::{
         Result,
-        check::{self, Check},
+        check::{self, Check, Checkpoint, Examination, Scope},
     },
 };
 
@@ -20,6 +21,27 @@ const FIRST_AFTER: Duration = Duration::from_secs(5);
 
 /// When it is tried again after another instance was at it, or it came to no end.
 const AGAIN_AFTER: Duration = Duration::from_secs(120);
+
+/// How often what is new is looked at, between the checks of everything.
+const NEW_EVERY: Duration = Duration::from_secs(300);
+
+/// How long a check rests between two slices, so that those who write hardly feel it.
+#[derive(Clone, Copy)]
+pub(crate) enum Pace {
+    /// Somebody waits for the answer: as long as the slice took.
+    Asked,
+    /// Nobody waits: twice as long.
+    Background,
+}
+
+impl Pace {
+    fn rest_after(self, slice: Duration) -> Duration {
+        slice.saturating_mul(match self {
+            Self::Asked => 1,
+            Self::Background => 2,
+        })
+    }
+}
 
 /// The job that checks the books every so often. All instances have it, since each tells of what it found itself; they take
 /// turns.
@@ -30,16 +52,46 @@ pub(crate) struct Bookkeeper {
     pub(crate) shutdown: CancellationToken,
 }
 
+/// When the books were checked, and when they will be.
+struct Agenda {
+    every: Duration,
+    /// When everything is to be checked next.
+    whole_at: Instant,
+    /// How far they were checked.
+    checkpoint: Option<Checkpoint>,
+}
+
+impl Agenda {
+    fn next(&self) -> Scope {
+        match self.checkpoint {
+            Some(checkpoint) if Instant::now() < self.whole_at => Scope::Since(checkpoint),
+            _ => Scope::Everything,
+        }
+    }
+
+    /// Notes a check that came to its end; how long to wait for the next.
+    fn checked(&mut self, scope: Scope, checkpoint: Checkpoint) -> Duration {
+        let now = Instant::now();
+        if matches!(scope, Scope::Everything) {
+            self.whole_at = now.checked_add(self.every).unwrap_or(now);
+        }
+        self.checkpoint = Some(checkpoint);
+        NEW_EVERY.min(self.whole_at.saturating_duration_since(now))
+    }
+}
+
 impl Bookkeeper {
     pub(crate) async fn run(self) {
         metrics::ledger_checked_every(self.every);
         let Some(every) = self.every else { return };
         let work = async {
-            tokio::time::sleep(FIRST_AFTER).await;
+            sleep(FIRST_AFTER).await;
+            let mut agenda = Agenda { every, whole_at: Instant::now(), checkpoint: None };
             loop {
-                let pause = match AssertUnwindSafe(self.check_in_turn()).catch_unwind().await {
-                    Ok(Ok(true)) => every,
-                    Ok(Ok(false)) => {
+                let scope = agenda.next();
+                let pause = match AssertUnwindSafe(self.check_in_turn(scope)).catch_unwind().await {
+                    Ok(Ok(Some(checkpoint))) => agenda.checked(scope, checkpoint),
+                    Ok(Ok(None)) => {
                         tracing::debug!("another instance checks the books");
                         AGAIN_AFTER.min(every)
                     }
@@ -52,20 +104,20 @@ impl Bookkeeper {
                     // The panic hook has logged it.
                     Err(_panic) => every,
                 };
-                tokio::time::sleep(pause).await;
+                sleep(pause).await;
             }
         };
         self.shutdown.run_until_cancelled(work).await;
     }
 
-    /// Whether it was this instance's turn.
-    async fn check_in_turn(&self) -> Result<bool> {
+    /// How far the books were checked, if it was this instance's turn.
+    async fn check_in_turn(&self, scope: Scope) -> Result<Option<Checkpoint>> {
         let turn = self.turn().await.inspect_err(|_| metrics::ledger_check_failed())?;
         let Some(mut connection) = turn else {
-            return Ok(false);
+            return Ok(None);
         };
-        check_books(&mut connection).await?;
-        Ok(true)
+        let (_, checkpoint) = check_books(&mut connection, scope, Pace::Background).await?;
+        Ok(Some(checkpoint))
     }
 
     /// The connection to check on, if nobody else is at it. The turn is the database session's: out of the pool, the
@@ -77,12 +129,34 @@ impl Bookkeeper {
 }
 
 /// Checks the books and tells the metrics and, if something is wrong, the log: which check, and how many offend. Who they
-/// are is for those who ask.
-pub(crate) async fn check_books(connection: &mut AsyncPgConnection) -> Result<Vec<Check>> {
-    let checks = check::run(connection).await.inspect_err(|_| metrics::ledger_check_failed())?;
-    metrics::ledger_checked(checks.iter().map(|check| (check.name, check.offenders)));
-    for violated in checks.iter().filter(|check| check.offenders > 0) {
-        tracing::error!(check = violated.name, offenders = violated.offenders, "the books do not balance");
+/// are is for those who ask. What was there before the checkpoint has been looked at.
+pub(crate) async fn check_books(
+    connection: &mut AsyncPgConnection,
+    scope: Scope,
+    pace: Pace,
+) -> Result<(Vec<Check>, Checkpoint)> {
+    let (checks, checkpoint) =
+        examine(connection, scope, pace).await.inspect_err(|_| metrics::ledger_check_failed())?;
+    let violated = || checks.iter().filter(|check| check.offenders > 0);
+    if matches!(scope, Scope::Everything) {
+        metrics::ledger_checked(checks.iter().map(|check| (check.name, check.offenders)));
+    } else {
+        // That a part is as it should be says nothing about the rest.
+        violated().for_each(|check| metrics::ledger_check_found(check.name, check.offenders));
     }
-    Ok(checks)
+    for check in violated() {
+        tracing::error!(check = check.name, offenders = check.offenders, "the books do not balance");
+    }
+    Ok((checks, checkpoint))
+}
+
+async fn examine(connection: &mut AsyncPgConnection, scope: Scope, pace: Pace) -> Result<(Vec<Check>, Checkpoint)> {
+    let checkpoint = check::checkpoint(connection).await?;
+    let mut examination = Examination::begin(scope, connection).await?;
+    let mut begun = Instant::now();
+    while examination.step(connection).await? {
+        sleep(pace.rest_after(begun.elapsed())).await;
+        begun = Instant::now();
+    }
+    Ok((examination.end(), checkpoint))
 }

@@ -8,7 +8,7 @@ use std::{
 };
 
 use futures_util::FutureExt;
-use referral_domain::command::Command;
+use referral_domain::{command::Command, seal::Head};
 use service::{
     database,
     telemetry::{
@@ -47,13 +47,15 @@ pub(crate) struct Committer {
     rules: Arc<Rules>,
     receiver: mpsc::Receiver<Waiting>,
     committed: Arc<Notify>,
+    /// Where this process's chain of blocks ends; none: the next batch begins a new one.
+    head: Option<Head>,
 }
 
 impl Committer {
     /// `committed` is notified after each batch: there may be something to publish.
     pub(crate) fn new(pool: database::Pool, rules: Arc<Rules>, committed: Arc<Notify>) -> (CommandQueue, Self) {
         let (queue, receiver) = CommandQueue::new();
-        (queue, Self { pool, rules, receiver, committed })
+        (queue, Self { pool, rules, receiver, committed, head: None })
     }
 
     /// Runs until every [`CommandQueue`] is gone or `drained`, and all that had queued is answered.
@@ -81,7 +83,7 @@ impl Committer {
     }
 
     /// Commits a batch whole, or, where one command spoils it, in halves.
-    async fn commit(&self, batch: Vec<Waiting>) {
+    async fn commit(&mut self, batch: Vec<Waiting>) {
         let (mut commands, replies) = batch.into_iter().unzip::<Queued, Reply, Vec<_>, Vec<_>>();
         commands.iter_mut().for_each(Queued::take_up);
         let mut work = VecDeque::from([(commands, replies)]);
@@ -116,12 +118,12 @@ impl Committer {
     }
 
     /// None as the error: some command spoils the batch.
-    async fn attempt(&self, commands: &[Queued]) -> Result<Answers, Option<Failed>> {
+    async fn attempt(&mut self, commands: &[Queued]) -> Result<Answers, Option<Failed>> {
         let started = Instant::now();
         let mut conflicts = 0;
         let mut lost: Option<Answers> = None;
         loop {
-            let error = match batch::commit(&self.pool, &self.rules, commands).await {
+            let error = match batch::commit(&self.pool, &self.rules, &mut self.head, commands).await {
                 Ok(answers) => {
                     if answers.iter().all(is_refusal) {
                         telemetry::mark_refused();

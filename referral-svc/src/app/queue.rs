@@ -170,6 +170,9 @@ pub(crate) enum Failed {
 }
 
 impl Failed {
+    /// The reason of that refusal, as callers and the audit record have it.
+    pub(crate) const REQUEST_ID_REUSED: &str = "REQUEST_ID_REUSED";
+
     /// A refusal is no failure of the span's.
     pub(super) fn mark(self, span: &Span) {
         match self {

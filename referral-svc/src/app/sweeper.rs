@@ -14,6 +14,7 @@ use service::{
     database::{self, Pool},
     telemetry,
 };
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
@@ -77,7 +78,9 @@ impl Sweep {
 impl Sweeper {
     /// Runs until the shutdown.
     pub(crate) async fn run(self) {
-        while self.shutdown.run_until_cancelled(tokio::time::sleep(EVERY)).await.is_some() {
+        let mut shifts = self.clock.shifts();
+        // A shifted clock makes things due at once. The clock outlives its receiver, and so no end of it is to be met.
+        while let Some(_early_or_not) = self.shutdown.run_until_cancelled(timeout(EVERY, shifts.changed())).await {
             for sweep in Sweep::ALL {
                 let span = tracing::info_span!(parent: None, "sweep", sweep = sweep.name());
                 let swept = AssertUnwindSafe(self.sweep(sweep)).catch_unwind().instrument(span.clone()).await;

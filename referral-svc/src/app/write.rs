@@ -5,13 +5,16 @@ use std::collections::BTreeSet;
 use chrono::{DateTime, Utc};
 use referral_domain::{
     payout::Payout,
+    posting::Transaction as Posted,
+    seal::{Block, Head},
     state::{Changes, Dirty, State},
 };
+use uuid::Uuid;
 
 use crate::store::{
     Result, adjustments,
     audit::{self, AuditEvent},
-    broadcasts, commissions, ledger,
+    blocks, broadcasts, commissions, ledger,
     outbox::{self, OutboxEvent},
     partners, payments, payouts, refunds,
     requests::{self, Answered},
@@ -42,9 +45,43 @@ macro_rules! write_all {
 }
 
 impl Written {
-    /// Whether the batch changes nothing at all.
+    /// Whether the batch leaves nothing behind: whatever does is on record.
     pub(super) fn is_empty(&self) -> bool {
-        self.changes.is_empty() && self.audit.is_empty() && self.requests.is_empty()
+        self.audit.is_empty()
+    }
+
+    /// What was booked, each with the record of its command.
+    fn transactions(&self) -> impl Iterator<Item = (&Posted, Uuid)> {
+        self.changes
+            .iter()
+            .zip(&self.audit)
+            .flat_map(|(changes, record)| changes.transactions.iter().map(|posted| (posted, record.audit_event_id)))
+    }
+
+    /// Seals the records and what was booked in one block: the next after `head`, or the first of a new chain, which follows
+    /// whatever nobody follows yet. Returns it as the new head.
+    pub(super) async fn seal(
+        &self,
+        transaction: &mut Transaction,
+        head: Option<Head>,
+        now: DateTime<Utc>,
+    ) -> Result<Head> {
+        let parents = match head {
+            Some(_) => Vec::new(),
+            None => blocks::parents(transaction).await?,
+        };
+        let block = Block {
+            chain_id: head.map_or_else(Uuid::new_v4, |head| head.chain_id),
+            position: head.map_or(0, |head| head.position).saturating_add(1),
+            create_time: now,
+            parents: parents.iter().map(|parent| (parent.chain_id, parent.position)).collect(),
+            audit_events: self.audit.iter().map(AuditEvent::seal).collect(),
+            transactions: self.transactions().map(|(posted, id)| ledger::seal(posted, id)).collect(),
+        };
+        let follows: Vec<_> = head.iter().chain(&parents).map(|followed| followed.hash).collect();
+        let head = block.head(&follows);
+        blocks::insert(transaction, &block, head.hash).await?;
+        Ok(head)
     }
 
     pub(super) async fn write(&self, transaction: &mut Transaction, state: &State, now: DateTime<Utc>) -> Result<()> {
@@ -81,15 +118,11 @@ impl Written {
             standings::update,
             self.dirty.standings.iter().filter(|id| !new_ids.contains(id)).filter_map(standing)
         );
+        // A new end of PRO has reset the count: this comes after.
+        write_all!(transaction, standings::note, self.dirty.noticed.iter().filter_map(standing));
         write_all!(transaction, xp_awards::insert, self.changes.iter().flat_map(|changes| &changes.awards));
         self.write_facts(transaction, state).await?;
-        write_all!(
-            transaction,
-            ledger::post,
-            self.changes.iter().zip(&self.audit).flat_map(|(changes, record)| {
-                changes.transactions.iter().map(|posted| (posted, record.audit_event_id))
-            })
-        );
+        write_all!(transaction, ledger::post, self.transactions());
         write_all!(transaction, commissions::insert, self.changes.iter().flat_map(|changes| &changes.commissions));
         write_all!(
             transaction,

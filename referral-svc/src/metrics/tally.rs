@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use referral_domain::{
     command::{Attribution, Command, Outcome},
+    payout::PayoutState,
     posting::Subject,
     state::{Changes, Decision, State},
 };
@@ -31,6 +32,9 @@ pub(crate) struct Tally {
     /// Minor units of commissions by asset.
     pub(super) amounts: BTreeMap<&'static str, u64>,
     pub(super) xp: u64,
+    pub(super) refunds: u64,
+    /// By the state that they came to.
+    pub(super) payouts: BTreeMap<&'static str, u64>,
 }
 
 impl Tally {
@@ -66,6 +70,8 @@ impl Tally {
             add(&mut sum.commissions, &tally.commissions);
             add(&mut sum.amounts, &tally.amounts);
             sum.xp += tally.xp;
+            sum.refunds += tally.refunds;
+            add(&mut sum.payouts, &tally.payouts);
         }
         sum
     }
@@ -84,7 +90,21 @@ impl Tally {
             let amount = commission.amount.minor_units().unsigned_abs();
             *self.amounts.entry(commission.amount.asset().ticker()).or_default() += amount;
         }
+        self.refunds += u64::from(changes.refund.is_some());
+        if let Some(payout) = &changes.payout {
+            *self.payouts.entry(payout_state(payout.state())).or_default() += 1;
+        }
         self.xp += changes.awards.iter().map(|award| award.xp.unsigned_abs()).sum::<u64>();
+    }
+}
+
+pub(super) const fn payout_state(state: PayoutState) -> &'static str {
+    match state {
+        PayoutState::Requested => "requested",
+        PayoutState::Approved => "approved",
+        PayoutState::Completed => "completed",
+        PayoutState::Failed => "failed",
+        PayoutState::Cancelled => "cancelled",
     }
 }
 

@@ -40,7 +40,15 @@ impl World {
     fn take(&mut self, command: &Command) -> Result<Outcome, referral_domain::command::Refusal> {
         self.made += 1;
         let random = self.made.wrapping_mul(6_364_136_223_846_793_005);
-        let context = Context { now: self.now, plan: &Plan::built_in(), methods: &[Method::Trusted] };
+        let plan = Plan::built_in();
+        let context = Context {
+            now: self.now,
+            plan: &plan,
+            methods: &[Method::Trusted],
+            caller: "gateway",
+            traceparent: "",
+            ton: None,
+        };
         let decision =
             decide(&self.state, command, &context, &mut IdSource::new(self.now, move || random)).expect("a decision");
         self.tallies.push(Tally::of(&self.state, command, &decision));

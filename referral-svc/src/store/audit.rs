@@ -6,6 +6,7 @@ use diesel::{
     sql_types::{Array, Integer, Nullable, Text, Timestamptz, Uuid as SqlUuid},
 };
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
+use referral_domain::seal::{EventFields, Hash};
 use uuid::Uuid;
 
 use super::{Result, schema::audit_events, sql::Sql, transaction::Transaction};
@@ -25,6 +26,25 @@ pub(crate) struct AuditEvent {
     pub(crate) detail: String,
     /// How many notices its event asks for.
     pub(crate) notices: Option<i32>,
+}
+
+impl AuditEvent {
+    /// The record's ID and hash, for the block that covers it.
+    pub(crate) fn seal(&self) -> (Uuid, Hash) {
+        let fields = EventFields {
+            audit_event_id: self.audit_event_id,
+            create_time: self.create_time,
+            actor: &self.actor,
+            action: &self.action,
+            subject_id: &self.subject_id,
+            outcome: &self.outcome,
+            trace_id: self.trace_id,
+            request_id: self.request_id,
+            detail: &self.detail,
+            notices: self.notices,
+        };
+        (self.audit_event_id, fields.hash())
+    }
 }
 
 pub(crate) async fn insert(transaction: &mut Transaction, rows: &[AuditEvent]) -> Result<()> {
@@ -49,6 +69,15 @@ pub(crate) async fn insert(transaction: &mut Transaction, rows: &[AuditEvent]) -
     Ok(())
 }
 
+/// The records that there are of these.
+pub(crate) async fn find(connection: &mut AsyncPgConnection, ids: &[Uuid]) -> Result<Vec<AuditEvent>> {
+    audit_events::table
+        .filter(audit_events::audit_event_id.eq_any(ids))
+        .select(AuditEvent::as_select())
+        .load(connection)
+        .await
+}
+
 /// Which records to list; None means any.
 #[derive(Default)]
 pub(crate) struct Filter {
@@ -56,6 +85,8 @@ pub(crate) struct Filter {
     pub(crate) actor: Option<String>,
     pub(crate) action: Option<String>,
     pub(crate) trace_id: Option<Uuid>,
+    /// From here on: an ID, since they are ordered by time.
+    pub(crate) from: Option<Uuid>,
 }
 
 /// Records with an ID below `before`, newest first.
@@ -82,6 +113,9 @@ pub(crate) async fn list(
     }
     if let Some(trace_id) = filter.trace_id {
         query = query.filter(audit_events::trace_id.eq(trace_id));
+    }
+    if let Some(from) = filter.from {
+        query = query.filter(audit_events::audit_event_id.ge(from));
     }
     query.load(connection).await
 }

@@ -132,6 +132,16 @@ pub(crate) async fn of_payments(connection: &mut AsyncPgConnection, payments: &[
     rows.into_iter().map(TryInto::try_into).collect()
 }
 
+/// One commission.
+pub(crate) async fn find(connection: &mut AsyncPgConnection, key: CommissionKey) -> Result<Option<Commission>> {
+    let rows: Vec<CommissionRow> = commissions::table
+        .find((Uuid::from(key.0), i16::from(key.1)))
+        .select(CommissionRow::as_select())
+        .load(connection)
+        .await?;
+    rows.into_iter().next().map(TryInto::try_into).transpose()
+}
+
 /// The same, for a batch that is being decided.
 pub(crate) async fn load(transaction: &mut Transaction, payments: &[PaymentId]) -> Result<Vec<Commission>> {
     of_payments(transaction.connection(), payments).await

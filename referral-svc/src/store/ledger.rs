@@ -4,14 +4,15 @@ use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
 use diesel::{
-    ExpressionMethods, JoinOnDsl, OptionalExtension, QueryDsl, Queryable, QueryableByName, Selectable,
+    ExpressionMethods, JoinOnDsl, QueryDsl, Queryable, QueryableByName, Selectable,
     sql_types::{Array, BigInt, Nullable, Text, Timestamptz, Uuid as SqlUuid},
 };
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use referral_domain::{
-    id::{PartnerId, TransactionId},
+    id::TransactionId,
     money::Asset,
     posting::{Account, AccountKey, Purpose, Subject, Transaction as Posted},
+    seal::{Hash, TransactionFields},
 };
 use uuid::Uuid;
 
@@ -22,14 +23,14 @@ use super::{
     transaction::Transaction,
 };
 
-const AVAILABLE: &str = "PARTNER_AVAILABLE";
-const PENDING: &str = "PARTNER_PENDING";
-const RESERVED: &str = "PARTNER_RESERVED";
+pub(super) const AVAILABLE: &str = "PARTNER_AVAILABLE";
+pub(super) const PENDING: &str = "PARTNER_PENDING";
+pub(super) const RESERVED: &str = "PARTNER_RESERVED";
 const CLEARING: &str = "PLATFORM_CLEARING";
 const REVENUE: &str = "PLATFORM_REVENUE";
 const ADJUSTMENTS: &str = "PLATFORM_ADJUSTMENTS";
 
-fn columns(purpose: Purpose) -> (&'static str, Option<Uuid>) {
+pub(super) fn columns(purpose: Purpose) -> (&'static str, Option<Uuid>) {
     match purpose {
         Purpose::PartnerAvailable(owner) => (AVAILABLE, Some(owner.into())),
         Purpose::PartnerPending(owner) => (PENDING, Some(owner.into())),
@@ -113,6 +114,23 @@ pub(crate) async fn open_accounts(
         .collect()
 }
 
+/// A transaction's ID and hash, for the block that covers it.
+pub(crate) fn seal(posted: &Posted, audit_event_id: Uuid) -> (Uuid, Hash) {
+    let transaction_id = posted.transaction_id.into();
+    let (kind, payment_id, payout_id, adjustment_id) = subject_columns(posted.subject);
+    let fields = TransactionFields {
+        transaction_id,
+        kind,
+        create_time: posted.create_time,
+        payment_id,
+        payout_id,
+        adjustment_id,
+        audit_event_id: Some(audit_event_id),
+        entries: &posted.entries,
+    };
+    (transaction_id, fields.hash())
+}
+
 /// Books transactions, each with the record of its command. The database checks each, and carries the balances on.
 pub(crate) async fn post(transaction: &mut Transaction, posted: &[(&Posted, Uuid)]) -> Result<()> {
     let connection = transaction.connection();
@@ -145,22 +163,6 @@ pub(crate) async fn post(transaction: &mut Transaction, posted: &[(&Posted, Uuid
     .execute(connection)
     .await?;
     Ok(())
-}
-
-/// Balance and version of a partner's account; None where nothing was ever booked.
-pub(crate) async fn balance(
-    connection: &mut AsyncPgConnection,
-    partner_id: PartnerId,
-    asset: Asset,
-) -> Result<Option<(i64, i64)>> {
-    accounts::table
-        .filter(accounts::purpose.eq(AVAILABLE))
-        .filter(accounts::owner_id.eq(Uuid::from(partner_id)))
-        .filter(accounts::asset.eq(asset.ticker()))
-        .select((accounts::balance, accounts::version))
-        .first(connection)
-        .await
-        .optional()
 }
 
 /// An entry with its account and transaction.
@@ -228,23 +230,37 @@ macro_rules! entries {
     };
 }
 
-/// A partner's entries below a version, newest first.
+/// Entries of one account, by version, newest first or oldest first.
+pub(crate) struct Entries {
+    pub(crate) account_id: i64,
+    /// Above this version.
+    pub(crate) after: i64,
+    /// Below this version.
+    pub(crate) before: i64,
+    /// The kind of transaction, by name; none: any.
+    pub(crate) kind: Option<&'static str>,
+    pub(crate) newest_first: bool,
+}
+
 pub(crate) async fn list_entries(
     connection: &mut AsyncPgConnection,
-    partner_id: PartnerId,
-    asset: Asset,
-    before: i64,
+    which: &Entries,
     limit: i64,
 ) -> Result<Vec<EntryView>> {
-    let rows: Vec<EntryColumns> = entries!()
-        .filter(accounts::purpose.eq(AVAILABLE))
-        .filter(accounts::owner_id.eq(Uuid::from(partner_id)))
-        .filter(accounts::asset.eq(asset.ticker()))
-        .filter(ledger_entries::version.lt(before))
-        .order(ledger_entries::version.desc())
+    let mut query = entries!()
+        .filter(ledger_entries::account_id.eq(which.account_id))
+        .filter(ledger_entries::version.gt(which.after))
+        .filter(ledger_entries::version.lt(which.before))
         .limit(limit)
-        .load(connection)
-        .await?;
+        .into_boxed();
+    query = match which.newest_first {
+        true => query.order(ledger_entries::version.desc()),
+        false => query.order(ledger_entries::version.asc()),
+    };
+    if let Some(kind) = which.kind {
+        query = query.filter(ledger_transactions::kind.eq(kind));
+    }
+    let rows: Vec<EntryColumns> = query.load(connection).await?;
     rows.into_iter().map(entry_view).collect()
 }
 

@@ -4,8 +4,10 @@ use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
 use diesel::{
-    ExpressionMethods, QueryDsl, Queryable, QueryableByName, Selectable, SelectableHelper,
-    sql_types::{Array, BigInt, Integer, Nullable, Text, Timestamptz, Uuid as SqlUuid},
+    ExpressionMethods, JoinOnDsl, QueryDsl, Queryable, QueryableByName, Selectable, SelectableHelper,
+    dsl::sql,
+    expression::SqlLiteral,
+    sql_types::{Array, BigInt, Bool, Integer, Nullable, Text, Timestamptz, Uuid as SqlUuid},
 };
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use referral_domain::{
@@ -18,8 +20,9 @@ use uuid::Uuid;
 
 use super::{
     Result, impossible,
-    schema::{late_references, payments},
+    schema::{late_references, payments, ton_payments as ton_payments_table},
     sql::{Sql, uuids},
+    ton_payments::{self, TonRow},
     transaction::Transaction,
 };
 
@@ -136,8 +139,14 @@ pub(crate) async fn lock(transaction: &mut Transaction, ids: &[Uuid]) -> Result<
         .for_no_key_update()
         .load(transaction.connection())
         .await?;
-    let payments = rows.into_iter().map(TryInto::try_into).collect::<Result<_>>()?;
+    let mut payments: Vec<Payment> = rows.into_iter().map(TryInto::try_into).collect::<Result<_>>()?;
+    ton_payments::join(transaction.connection(), &mut payments).await?;
     with_late_references(transaction.connection(), payments).await
+}
+
+/// A payment with what it has in TON, as one statement has read them.
+fn whole((payment, ton): (PaymentRow, Option<TonRow>)) -> Result<Payment> {
+    Ok(Payment { ton: ton.map(TryInto::try_into).transpose()?, ..payment.try_into()? })
 }
 
 /// The references that were handed in, or came too late, for payments: what a confirmation without one may use.
@@ -186,7 +195,7 @@ pub(crate) async fn insert(transaction: &mut Transaction, payments: &[&Payment])
     .bind::<Array<Timestamptz>, _>(payments.iter().map(|payment| payment.expire_time).collect::<Vec<_>>())
     .execute(transaction.connection())
     .await?;
-    Ok(())
+    ton_payments::insert(transaction, payments).await
 }
 
 fn stored_state(payment: &Payment) -> &'static str {
@@ -241,7 +250,7 @@ pub(crate) async fn update(transaction: &mut Transaction, payments: &[&Payment])
     )
     .execute(transaction.connection())
     .await?;
-    Ok(())
+    ton_payments::update(transaction, payments).await
 }
 
 pub(crate) async fn insert_late(transaction: &mut Transaction, late: &[&LateReference]) -> Result<()> {
@@ -285,9 +294,13 @@ pub(crate) async fn buyers(transaction: &mut Transaction, ids: &[Uuid]) -> Resul
 }
 
 pub(crate) async fn find(connection: &mut AsyncPgConnection, payment_id: PaymentId) -> Result<Option<Payment>> {
-    let rows: Vec<PaymentRow> =
-        payments::table.find(Uuid::from(payment_id)).select(PaymentRow::as_select()).load(connection).await?;
-    let payments = rows.into_iter().map(TryInto::try_into).collect::<Result<_>>()?;
+    let rows: Vec<(PaymentRow, Option<TonRow>)> = payments::table
+        .left_join(ton_payments_table::table.on(ton_payments_table::payment_id.eq(payments::payment_id)))
+        .filter(payments::payment_id.eq(Uuid::from(payment_id)))
+        .select((PaymentRow::as_select(), Option::<TonRow>::as_select()))
+        .load(connection)
+        .await?;
+    let payments = rows.into_iter().map(whole).collect::<Result<_>>()?;
     Ok(with_late_references(connection, payments).await?.pop())
 }
 
@@ -298,6 +311,11 @@ pub(crate) struct Filter {
     pub(crate) state: Option<(PaymentState, DateTime<Utc>)>,
 }
 
+/// In the words of the index `payments_refunded`: a bound parameter would not be seen to imply them.
+fn has_refund() -> SqlLiteral<Bool> {
+    sql("refunded > 0")
+}
+
 /// Payments with an ID below `before`, newest first.
 pub(crate) async fn list(
     connection: &mut AsyncPgConnection,
@@ -306,10 +324,11 @@ pub(crate) async fn list(
     limit: i64,
 ) -> Result<Vec<Payment>> {
     let mut query = payments::table
+        .left_join(ton_payments_table::table.on(ton_payments_table::payment_id.eq(payments::payment_id)))
         .filter(payments::payment_id.lt(before))
         .order(payments::payment_id.desc())
         .limit(limit)
-        .select(PaymentRow::as_select())
+        .select((PaymentRow::as_select(), Option::<TonRow>::as_select()))
         .into_boxed();
     if let Some(partner_id) = filter.partner_id {
         query = query.filter(payments::partner_id.eq(Uuid::from(partner_id)));
@@ -326,12 +345,12 @@ pub(crate) async fn list(
             query.filter(payments::state.eq("SUCCEEDED")).filter(payments::refunded.eq(0))
         }
         Some((PaymentState::PartiallyRefunded, _)) => {
-            query.filter(payments::refunded.gt(0)).filter(payments::refunded.lt(payments::amount))
+            query.filter(has_refund()).filter(payments::refunded.lt(payments::amount))
         }
-        Some((PaymentState::Refunded, _)) => query.filter(payments::refunded.eq(payments::amount)),
+        Some((PaymentState::Refunded, _)) => query.filter(has_refund()).filter(payments::refunded.eq(payments::amount)),
         Some((state, _)) => query.filter(payments::state.eq(state.name())),
     };
-    let rows: Vec<PaymentRow> = query.load(connection).await?;
-    let payments = rows.into_iter().map(TryInto::try_into).collect::<Result<_>>()?;
+    let rows: Vec<(PaymentRow, Option<TonRow>)> = query.load(connection).await?;
+    let payments = rows.into_iter().map(whole).collect::<Result<_>>()?;
     with_late_references(connection, payments).await
 }

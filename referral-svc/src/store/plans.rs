@@ -22,9 +22,14 @@ pub(crate) async fn note(connection: &mut AsyncPgConnection, plan: &Plan) -> Res
         .bind::<Text, _>(plan.canonical_json())
         .execute(connection)
         .await?;
+    Ok(content(connection, plan.version()).await? == plan.canonical_json())
+}
+
+/// The content of a version that was noted.
+pub(crate) async fn content(connection: &mut AsyncPgConnection, version: i32) -> Result<String> {
     let noted: Content = Sql::new("SELECT content FROM plans WHERE version = {}")
-        .bind::<Integer, _>(plan.version())
+        .bind::<Integer, _>(version)
         .get_result(connection)
         .await?;
-    Ok(noted.content == plan.canonical_json())
+    Ok(noted.content)
 }

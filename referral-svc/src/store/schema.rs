@@ -178,6 +178,7 @@ diesel::table! {
         first_attempt_time -> Nullable<Timestamptz>,
         next_attempt_time -> Nullable<Timestamptz>,
         finding -> Text,
+        traceparent -> Text,
     }
 }
 
@@ -279,4 +280,5 @@ diesel::table! {
 
 diesel::allow_tables_to_appear_in_same_query!(partners, standings);
 diesel::allow_tables_to_appear_in_same_query!(clawbacks, commissions);
+diesel::allow_tables_to_appear_in_same_query!(payments, ton_payments);
 diesel::allow_tables_to_appear_in_same_query!(ledger_entries, accounts, ledger_transactions);

@@ -64,22 +64,21 @@ pub(crate) async fn insert(transaction: &mut Transaction, rows: &[(PartnerId, &S
     write(
         transaction,
         rows,
-        "INSERT INTO standings (partner_id, xp, members, pro_members, counted_as_pro, pro_expires_at, notices_sent)
-         SELECT partner_id, xp, members::bigint[], pro_members::bigint[], counted_as_pro, pro_expires_at, notices_sent
-         FROM unnest({}, {}, {}, {}, {}, {}, {})
-             AS n (partner_id, xp, members, pro_members, counted_as_pro, pro_expires_at, notices_sent)",
+        "INSERT INTO standings (partner_id, xp, members, pro_members, counted_as_pro, pro_expires_at)
+         SELECT partner_id, xp, members::bigint[], pro_members::bigint[], counted_as_pro, pro_expires_at
+         FROM unnest({}, {}, {}, {}, {}, {}) AS n (partner_id, xp, members, pro_members, counted_as_pro, pro_expires_at)",
     )
     .await
 }
 
+/// Writes all but the count of notices, which the database resets where the end of PRO changes.
 pub(crate) async fn update(transaction: &mut Transaction, rows: &[(PartnerId, &Standing)]) -> Result<()> {
     write(
         transaction,
         rows,
         "UPDATE standings s SET xp = n.xp, members = n.members::bigint[], pro_members = n.pro_members::bigint[],
-             counted_as_pro = n.counted_as_pro, pro_expires_at = n.pro_expires_at, notices_sent = n.notices_sent
-         FROM unnest({}, {}, {}, {}, {}, {}, {})
-             AS n (partner_id, xp, members, pro_members, counted_as_pro, pro_expires_at, notices_sent)
+             counted_as_pro = n.counted_as_pro, pro_expires_at = n.pro_expires_at
+         FROM unnest({}, {}, {}, {}, {}, {}) AS n (partner_id, xp, members, pro_members, counted_as_pro, pro_expires_at)
          WHERE s.partner_id = n.partner_id",
     )
     .await
@@ -93,9 +92,21 @@ async fn write(transaction: &mut Transaction, rows: &[(PartnerId, &Standing)], s
         .bind::<Array<Text>, _>(rows.iter().map(|row| array_literal(&row.1.pro_members)).collect::<Vec<_>>())
         .bind::<Array<Bool>, _>(rows.iter().map(|row| row.1.counted_as_pro).collect::<Vec<_>>())
         .bind::<Array<Nullable<Timestamptz>>, _>(rows.iter().map(|row| row.1.pro_expires_at).collect::<Vec<_>>())
-        .bind::<Array<SmallInt>, _>(rows.iter().map(|row| i16::from(row.1.notices_sent)).collect::<Vec<_>>())
         .execute(transaction.connection())
         .await?;
+    Ok(())
+}
+
+/// Writes how many notices of the present end of PRO were requested.
+pub(crate) async fn note(transaction: &mut Transaction, rows: &[(PartnerId, &Standing)]) -> Result<()> {
+    Sql::new(
+        "UPDATE standings s SET notices_sent = n.notices_sent
+         FROM unnest({}, {}) AS n (partner_id, notices_sent) WHERE s.partner_id = n.partner_id",
+    )
+    .bind::<Array<SqlUuid>, _>(uuids(rows.iter().map(|row| row.0)))
+    .bind::<Array<SmallInt>, _>(rows.iter().map(|row| i16::from(row.1.notices_sent)).collect::<Vec<_>>())
+    .execute(transaction.connection())
+    .await?;
     Ok(())
 }
 

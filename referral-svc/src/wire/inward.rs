@@ -6,14 +6,19 @@ use std::collections::BTreeSet;
 
 use p2phub_proto::referral::v1 as pb;
 use referral_domain::{
+    LEVELS,
     broadcast::{Button, Filter, Message},
     command::{Command, ProfileChange, RegisterPartner},
+    commission::CommissionKey,
+    id::PartnerId,
     money::{Amount, Asset},
     partner::{Contact, Profile, ReferralCode},
     payment::Method,
+    posting::Purpose,
     reference::ExternalRef,
 };
 use service::error::Failure;
+use uuid::Uuid;
 
 use super::fields::{self, Checked};
 
@@ -175,6 +180,37 @@ pub(crate) fn asset(field: &'static str, ticker: &str) -> Checked<Asset> {
         return Err(Failure::violation(field, "required"));
     }
     Asset::from_ticker(ticker).ok_or_else(|| Failure::violation(field, "unknown: must be USDT"))
+}
+
+/// The stored name of a kind of transaction; none: any.
+pub(crate) fn transaction_kind(kind: i32) -> Checked<Option<&'static str>> {
+    let kind =
+        pb::TransactionKind::try_from(kind).map_err(|_| Failure::violation("kind", "must be a TransactionKind"))?;
+    Ok((kind != pb::TransactionKind::Unspecified).then(|| kind.as_str_name().trim_start_matches("TRANSACTION_KIND_")))
+}
+
+/// Which of a partner's accounts is meant.
+pub(crate) fn partner_purpose(purpose: i32, owner: PartnerId) -> Checked<Purpose> {
+    use pb::AccountPurpose as Asked;
+    match Asked::try_from(purpose) {
+        Ok(Asked::Unspecified | Asked::PartnerAvailable) => Ok(Purpose::PartnerAvailable(owner)),
+        Ok(Asked::PartnerPending) => Ok(Purpose::PartnerPending(owner)),
+        Ok(Asked::PartnerReserved) => Ok(Purpose::PartnerReserved(owner)),
+        _ => Err(Failure::violation("purpose", "must be PARTNER_AVAILABLE, PARTNER_PENDING or PARTNER_RESERVED")),
+    }
+}
+
+/// A commission's name: its payment and its level.
+pub(crate) fn commission_key(text: &str) -> Checked<CommissionKey> {
+    const FIELD: &str = "commission_id";
+    if text.is_empty() {
+        return Err(Failure::violation(FIELD, "required"));
+    }
+    let parts = text.split_once('.').and_then(|(payment_id, level)| {
+        let level = (1_u8..).take(LEVELS).find(|known| known.to_string() == level)?;
+        Some((Uuid::try_parse(payment_id).ok()?.into(), level))
+    });
+    parts.ok_or_else(|| Failure::violation(FIELD, "must be a payment's ID, a dot, and a level of 1 to 9"))
 }
 
 pub(crate) fn refund_payment(request: &pb::RefundPaymentRequest) -> Checked<Command> {

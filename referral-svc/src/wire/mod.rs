@@ -7,3 +7,5 @@ pub(crate) mod fields;
 pub(crate) mod inward;
 pub(crate) mod outward;
 pub(crate) mod page;
+pub(crate) mod statement;
+pub(crate) mod statement_lines;

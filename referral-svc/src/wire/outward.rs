@@ -13,6 +13,7 @@ use referral_domain::{
     partner::{Contact, XpAward},
     payment::{Payment, PaymentState, Progress, Success},
     payout::{Claim, Payout, PayoutState},
+    posting::Subject,
     refund::Refund,
     ton::{TonTerms, Verification},
     xp,
@@ -31,6 +32,21 @@ pub(crate) fn amount(amount: Amount) -> Option<pb::Amount> {
 /// What may be below zero: a balance, an entry, a debt.
 pub(crate) fn signed(asset: Asset, minor_units: i64) -> pb::Amount {
     pb::Amount { asset: asset.ticker().to_owned(), minor_units }
+}
+
+/// A transaction's kind, and the IDs of payment, payout and adjustment.
+pub(crate) fn subject(subject: Subject) -> (pb::TransactionKind, String, String, String) {
+    use pb::TransactionKind as Kind;
+    let none = String::new;
+    match subject {
+        Subject::Sale(payment_id) => (Kind::ProSale, payment_id.to_string(), none(), none()),
+        Subject::Release => (Kind::Release, none(), none(), none()),
+        Subject::Refund(payment_id) => (Kind::Refund, payment_id.to_string(), none(), none()),
+        Subject::PayoutReserved(payout_id) => (Kind::PayoutReserved, none(), payout_id.to_string(), none()),
+        Subject::PayoutPaid(payout_id) => (Kind::PayoutPaid, none(), payout_id.to_string(), none()),
+        Subject::PayoutReturned(payout_id) => (Kind::PayoutReturned, none(), payout_id.to_string(), none()),
+        Subject::Adjustment(adjustment_id) => (Kind::Adjustment, none(), none(), adjustment_id.to_string()),
+    }
 }
 
 fn contact(contact: &Contact) -> pb::Contact {

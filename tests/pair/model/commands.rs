@@ -1,15 +1,15 @@
-//! Random commands: what they ask, how they are sent, and what came back in a form that can be compared.
+//! Commands: what they ask, how they are sent, and what came back in a form that can be compared.
 
-use p2phub_proto::referral::v1::{self as pb, Attribution, Product};
-use p2phub_tests::{
-    builders::{confirmation, registration, request_id},
-    clients::Clients,
-};
-use rand::{RngExt, rngs::StdRng};
+use std::time::{Duration, Instant};
+
+use p2phub_proto::referral::v1::{self as pb, Attribution};
+use p2phub_tests::{builders::request_id, clients::Clients, wait};
 use tonic::{Code, Request, Response, Status};
 
-use super::rules::World;
 use crate::concurrency::{DRESSES, has_flag, reason};
+
+/// When a caller asks again after an answer that was none.
+const AGAIN_AFTER: Duration = Duration::from_millis(20);
 
 #[derive(Clone, Debug)]
 pub(super) enum Ask {
@@ -20,6 +20,15 @@ pub(super) enum Ask {
     Submit(pb::SubmitPaymentRequest),
     Confirm(pb::ConfirmPaymentRequest),
     Reject(pb::RejectPaymentRequest),
+    Refund(pb::RefundPaymentRequest),
+    Payout(pb::RequestPayoutRequest),
+    Approve(pb::ApprovePayoutRequest),
+    Complete(pb::CompletePayoutRequest),
+    Fail(pb::FailPayoutRequest),
+    Cancel(pb::CancelPayoutRequest),
+    Propose(pb::ProposeAdjustmentRequest),
+    Book(pb::ApproveAdjustmentRequest),
+    Decline(pb::RejectAdjustmentRequest),
 }
 
 #[derive(Clone, PartialEq, Debug)]
@@ -28,6 +37,9 @@ pub(super) enum Reply {
     Partner(pb::Partner),
     Payment(pb::Payment),
     Confirmed(pb::Payment, Vec<pb::Commission>),
+    Refunded(pb::Payment, pb::Refund, Vec<pb::Clawback>),
+    Payout(pb::Payout),
+    Adjustment(pb::Adjustment),
 }
 
 pub(super) type Answer = Result<Reply, (Code, String)>;
@@ -44,6 +56,8 @@ pub(super) struct Sent {
 pub(super) struct Got {
     pub(super) answer: Answer,
     pub(super) replay: bool,
+    /// How often it was asked for.
+    pub(super) tries: usize,
 }
 
 /// One spelling for all dresses of a reference.
@@ -69,6 +83,15 @@ impl Ask {
             Self::Submit(ask) => &ask.request_id,
             Self::Confirm(ask) => &ask.request_id,
             Self::Reject(ask) => &ask.request_id,
+            Self::Refund(ask) => &ask.request_id,
+            Self::Payout(ask) => &ask.request_id,
+            Self::Approve(ask) => &ask.request_id,
+            Self::Complete(ask) => &ask.request_id,
+            Self::Fail(ask) => &ask.request_id,
+            Self::Cancel(ask) => &ask.request_id,
+            Self::Propose(ask) => &ask.request_id,
+            Self::Book(ask) => &ask.request_id,
+            Self::Decline(ask) => &ask.request_id,
         }
     }
 }
@@ -78,14 +101,64 @@ impl Sent {
         (self.caller.clone(), self.ask.request_id().to_owned())
     }
 
+    /// The same request ID and caller, with other content.
+    pub(super) fn altered(mut self) -> Self {
+        let text = match &mut self.ask {
+            Ask::Register(ask) => &mut ask.last_name,
+            Ask::Attach(ask) => &mut ask.referral_code,
+            Ask::Rename(ask) => ask.last_name.get_or_insert_default(),
+            Ask::Open(ask) => {
+                ask.method = if ask.method == "manual" { "trusted" } else { "manual" }.to_owned();
+                return self;
+            }
+            Ask::Submit(ask) => &mut ask.external_ref,
+            Ask::Confirm(ask) => &mut ask.override_reason,
+            Ask::Reject(ask) => &mut ask.reason,
+            Ask::Refund(ask) => &mut ask.reason,
+            Ask::Payout(ask) => &mut ask.destination,
+            // Nothing but an ID to alter.
+            Ask::Approve(ask) => {
+                ask.payout_id = request_id();
+                return self;
+            }
+            Ask::Complete(ask) => &mut ask.external_ref,
+            Ask::Fail(ask) => &mut ask.reason,
+            Ask::Cancel(ask) => &mut ask.reason,
+            Ask::Propose(ask) => &mut ask.reason,
+            Ask::Book(ask) => {
+                ask.adjustment_id = request_id();
+                return self;
+            }
+            Ask::Decline(ask) => &mut ask.reason,
+        };
+        text.push('X');
+        self
+    }
+
     fn request<T>(&self, message: T) -> Request<T> {
         let mut request = Request::new(message);
         request.metadata_mut().insert("p2phub-caller", self.caller.parse().expect("a name"));
         request
     }
 
-    pub(super) async fn send(self, mut clients: Clients) -> Got {
+    /// Asks until there is an answer for good: whatever was lost on the way is asked for again, with the same request ID.
+    pub(super) async fn send(self, clients: Clients) -> Got {
+        let started = Instant::now();
+        for tries in 1.. {
+            let got = self.send_once(clients.clone()).await;
+            match got.answer {
+                Err((Code::Unavailable | Code::Unknown | Code::ResourceExhausted | Code::Cancelled, _)) => {}
+                _ => return Got { tries, ..got },
+            }
+            assert!(started.elapsed() < wait::LIMIT, "no answer for good: {self:?}, {got:?}");
+            tokio::time::sleep(AGAIN_AFTER).await;
+        }
+        unreachable!("there is always one more try");
+    }
+
+    async fn send_once(&self, mut clients: Clients) -> Got {
         let (partners, payments) = (&mut clients.partners, &mut clients.payments);
+        let (payouts, ledger) = (&mut clients.payouts, &mut clients.ledger);
         match self.ask.clone() {
             Ask::Register(ask) => got(partners.register_partner(self.request(ask)).await, |answer| {
                 let (created, attribution) = (answer.created, answer.attribution());
@@ -97,34 +170,58 @@ impl Sent {
             Ask::Rename(ask) => got(partners.update_partner(self.request(ask)).await, |answer| {
                 Reply::Partner(answer.partner.expect("a partner"))
             }),
-            Ask::Open(ask) => {
-                got(payments.create_payment(self.request(ask)).await, |answer| payment(answer.payment).into())
-            }
+            Ask::Open(ask) => got(payments.create_payment(self.request(ask)).await, |answer| paid_for(answer.payment)),
             Ask::Submit(ask) => {
-                got(payments.submit_payment(self.request(ask)).await, |answer| payment(answer.payment).into())
+                got(payments.submit_payment(self.request(ask)).await, |answer| paid_for(answer.payment))
             }
             Ask::Confirm(ask) => got(payments.confirm_payment(self.request(ask)).await, |answer| {
-                Reply::Confirmed(payment(answer.payment), commissions(answer.commissions))
+                Reply::Confirmed(payment(answer.payment), answer.commissions)
             }),
             Ask::Reject(ask) => {
-                got(payments.reject_payment(self.request(ask)).await, |answer| payment(answer.payment).into())
+                got(payments.reject_payment(self.request(ask)).await, |answer| paid_for(answer.payment))
+            }
+            Ask::Refund(ask) => got(payments.refund_payment(self.request(ask)).await, |answer| {
+                Reply::Refunded(payment(answer.payment), answer.refund.expect("a refund"), answer.clawbacks)
+            }),
+            Ask::Payout(ask) => got(payouts.request_payout(self.request(ask)).await, |answer| payout(answer.payout)),
+            Ask::Approve(ask) => got(payouts.approve_payout(self.request(ask)).await, |answer| payout(answer.payout)),
+            Ask::Complete(ask) => got(payouts.complete_payout(self.request(ask)).await, |answer| payout(answer.payout)),
+            Ask::Fail(ask) => got(payouts.fail_payout(self.request(ask)).await, |answer| payout(answer.payout)),
+            Ask::Cancel(ask) => got(payouts.cancel_payout(self.request(ask)).await, |answer| payout(answer.payout)),
+            Ask::Propose(ask) => {
+                got(ledger.propose_adjustment(self.request(ask)).await, |answer| adjustment(answer.adjustment))
+            }
+            Ask::Book(ask) => {
+                got(ledger.approve_adjustment(self.request(ask)).await, |answer| adjustment(answer.adjustment))
+            }
+            Ask::Decline(ask) => {
+                got(ledger.reject_adjustment(self.request(ask)).await, |answer| adjustment(answer.adjustment))
             }
         }
     }
 }
 
-impl From<pb::Payment> for Reply {
-    fn from(payment: pb::Payment) -> Self {
-        Self::Payment(payment)
-    }
+fn paid_for(shown: Option<pb::Payment>) -> Reply {
+    Reply::Payment(payment(shown))
+}
+
+fn payout(payout: Option<pb::Payout>) -> Reply {
+    Reply::Payout(payout.expect("a payout"))
+}
+
+fn adjustment(adjustment: Option<pb::Adjustment>) -> Reply {
+    Reply::Adjustment(adjustment.expect("an adjustment"))
 }
 
 fn got<T>(answer: Result<Response<T>, Status>, reply: impl FnOnce(T) -> Reply) -> Got {
     match answer {
-        Ok(answer) => Got { replay: has_flag(&answer, "idempotent-replay"), answer: Ok(reply(answer.into_inner())) },
+        Ok(answer) => {
+            Got { replay: has_flag(&answer, "idempotent-replay"), answer: Ok(reply(answer.into_inner())), tries: 1 }
+        }
         Err(status) => Got {
             replay: status.metadata().get("idempotent-replay").is_some_and(|value| value == "true"),
             answer: Err((status.code(), reason(&status))),
+            tries: 1,
         },
     }
 }
@@ -134,127 +231,4 @@ pub(super) fn payment(payment: Option<pb::Payment>) -> pb::Payment {
     let mut payment = payment.expect("a payment");
     payment.late_references.sort_by(|one, other| one.external_ref.cmp(&other.external_ref));
     payment
-}
-
-/// Commissions but for their IDs, which nobody can foresee.
-pub(super) fn commissions(mut commissions: Vec<pb::Commission>) -> Vec<pb::Commission> {
-    commissions.iter_mut().for_each(|commission| commission.commission_id.clear());
-    commissions
-}
-
-/// Makes commands up, on what the world knew before the round.
-pub(super) struct Source {
-    pub(super) random: StdRng,
-    made: usize,
-}
-
-impl Source {
-    pub(super) fn new(random: StdRng) -> Self {
-        Self { random, made: 0 }
-    }
-
-    pub(super) fn chance(&mut self, percent: u32) -> bool {
-        self.random.random_range(0..100) < percent
-    }
-
-    /// One of the first `number`, the late ones preferred.
-    fn pick(&mut self, number: usize) -> usize {
-        let from = if self.chance(70) { number.saturating_sub(25) } else { 0 };
-        self.random.random_range(from..number)
-    }
-
-    pub(super) fn sent(&mut self, world: &World) -> Sent {
-        let caller = if self.chance(80) { "gateway" } else { "operator" };
-        Sent { caller: caller.to_owned(), ask: self.ask(world) }
-    }
-
-    fn ask(&mut self, world: &World) -> Ask {
-        self.made += 1;
-        let request_id = request_id();
-        let what = self.random.random_range(0..100);
-        if what < 35 || world.people.is_empty() {
-            // Some register twice, and now and then at once.
-            let number = if self.chance(85) { self.made } else { self.pick(self.made + 1) };
-            let code = if self.chance(20) { String::new() } else { self.code(world) };
-            return Ask::Register(registration(&format!("person-{number}"), &code));
-        }
-        let (partner_id, payment_id) = (self.partner_id(world, what < 50), self.payment_id(world));
-        match what {
-            ..50 => {
-                let referral_code = self.code(world);
-                Ask::Attach(pb::AttachReferrerRequest { request_id, partner_id, referral_code })
-            }
-            50..53 => Ask::Rename(pb::UpdatePartnerRequest {
-                request_id,
-                partner_id,
-                first_name: Some(format!("Name {}", self.made)),
-                ..Default::default()
-            }),
-            53..68 => {
-                let method = ["trusted", "trusted", "manual", "manual", "trusted", "manual", "ton"]
-                    [self.random.random_range(0..7)]
-                .to_owned();
-                Ask::Open(pb::CreatePaymentRequest {
-                    request_id,
-                    partner_id,
-                    product: Product::ProMonthly.into(),
-                    method,
-                })
-            }
-            68..76 => {
-                let external_ref = self.reference();
-                Ask::Submit(pb::SubmitPaymentRequest { request_id, payment_id, external_ref })
-            }
-            76..95 => {
-                let mut ask = confirmation(&payment_id, &self.reference());
-                match self.random.random_range(0..100) {
-                    ..20 => ask.external_ref.clear(),
-                    20..35 => ask.override_reason = format!("reason {}", self.made),
-                    _ => {}
-                }
-                Ask::Confirm(ask)
-            }
-            _ => {
-                let reason = format!("reason {}", self.made);
-                Ask::Reject(pb::RejectPaymentRequest { request_id, payment_id, reason })
-            }
-        }
-    }
-
-    fn partner_id(&mut self, world: &World, root: bool) -> String {
-        if self.chance(3) {
-            return request_id();
-        }
-        let roots: Vec<_> = world.people.iter().filter(|person| person.referrer.is_none()).collect();
-        if root && !roots.is_empty() && self.chance(80) {
-            return roots[self.pick(roots.len())].id.clone();
-        }
-        world.people[self.pick(world.people.len())].id.clone()
-    }
-
-    fn payment_id(&mut self, world: &World) -> String {
-        if world.bills.is_empty() || self.chance(3) {
-            return request_id();
-        }
-        world.bills[self.pick(world.bills.len())].id().to_owned()
-    }
-
-    fn code(&mut self, world: &World) -> String {
-        if world.people.is_empty() || self.chance(8) {
-            return "P2P-NOBODY00".to_owned();
-        }
-        let code = &world.people[self.pick(world.people.len())].code;
-        if self.chance(30) { code.to_lowercase() } else { code.clone() }
-    }
-
-    fn reference(&mut self) -> String {
-        let number = if self.chance(70) { self.made } else { self.pick(self.made + 1) };
-        match self.random.random_range(0..100) {
-            ..8 => DRESSES[self.random.random_range(0..DRESSES.len())].to_owned(),
-            8..20 => format!("{number:064x}"),
-            20..25 => format!("0x{number:064X}"),
-            25..30 => format!("  Tx-{number} "),
-            _ => format!("Tx-{number}"),
-        }
-    }
 }

@@ -1,4 +1,5 @@
-//! What can be read at the end, against the model: every partner, network, lineage, balance, rank and payment.
+//! What can be read at the end, against the model: every partner, network, lineage, balance, rank, payment with its
+//! commissions and refunds, payout with what it pays, and adjustment.
 
 use std::cmp::Reverse;
 
@@ -7,11 +8,10 @@ use p2phub_proto::referral::v1::{self as pb, get_partner_request::Key};
 use p2phub_tests::{
     builders::{ASSET, usdt},
     clients::Clients,
-    wait,
 };
 
 use super::{
-    commands::{commissions, payment},
+    commands::payment,
     rules::{Micros, World},
 };
 
@@ -21,13 +21,43 @@ const AT_ONCE: usize = 16;
 const MEANWHILE: Micros = 60_000_000;
 
 pub(super) async fn agree(world: &World, clients: &Clients, now: Micros) {
-    let people: Vec<_> =
-        (0..world.people.len()).map(|person| person_agrees(world, person, clients.clone(), now)).collect();
+    let members = world.below(|_| true);
+    let pro = [now, now + MEANWHILE].map(|now| world.below(|one| one.is_pro(now)));
+    let mut by_xp: Vec<i64> = world.people.iter().map(|person| person.xp).collect();
+    by_xp.sort_unstable();
+    let people: Vec<_> = (0..world.people.len())
+        .map(|person| {
+            let better = by_xp.len() - by_xp.partition_point(|xp| *xp <= world.people[person].xp);
+            let networks = [members[person], pro[0][person], pro[1][person]];
+            person_agrees(world, person, networks, better, clients.clone(), now)
+        })
+        .collect();
     stream::iter(people).buffer_unordered(AT_ONCE).collect::<()>().await;
     let bills: Vec<_> = (0..world.bills.len()).map(|bill| bill_agrees(world, bill, clients.clone(), now)).collect();
     stream::iter(bills).buffer_unordered(AT_ONCE).collect::<()>().await;
+    let payouts: Vec<_> = world.payouts.iter().map(|payout| payout_agrees(payout, clients.clone())).collect();
+    stream::iter(payouts).buffer_unordered(AT_ONCE).collect::<()>().await;
+    adjustments_agree(world, clients.clone()).await;
     leaders_agree(world, clients.clone()).await;
-    pro_counts_agree(world, clients.clone(), now).await;
+}
+
+async fn payout_agrees(payout: &pb::Payout, mut clients: Clients) {
+    let request = pb::GetPayoutRequest { payout_id: payout.payout_id.clone() };
+    let answer = clients.payouts.get_payout(request).await.expect("an answer").into_inner();
+    assert_eq!(answer.payout.as_ref(), Some(payout));
+}
+
+/// Each partner's, newest first.
+async fn adjustments_agree(world: &World, mut clients: Clients) {
+    for person in world.people.iter().filter(|person| !person.adjustments.is_empty()) {
+        let request =
+            pb::ListAdjustmentsRequest { partner_id: person.id.clone(), page_size: 500, ..Default::default() };
+        let answer = clients.ledger.list_adjustments(request).await.expect("an answer").into_inner();
+        let mut expected: Vec<_> =
+            person.adjustments.iter().map(|adjusted| world.adjustments[*adjusted].shown.clone()).collect();
+        expected.sort_by(|one, other| other.adjustment_id.cmp(&one.adjustment_id));
+        assert_eq!(answer.adjustments, expected, "{}", person.id);
+    }
 }
 
 /// Equal as of one of the two ends of reading.
@@ -37,7 +67,15 @@ fn assert_shown<T: PartialEq + std::fmt::Debug>(actual: &T, show: impl Fn(Micros
     }
 }
 
-async fn person_agrees(world: &World, index: usize, mut clients: Clients, now: Micros) {
+/// `networks` are who stands below: all, and those with PRO now and after reading.
+async fn person_agrees(
+    world: &World,
+    index: usize,
+    networks: [[i64; 9]; 3],
+    better: usize,
+    mut clients: Clients,
+    now: Micros,
+) {
     let person = &world.people[index];
     let partner_id = person.id.clone();
     let key = match index % 3 {
@@ -51,8 +89,11 @@ async fn person_agrees(world: &World, index: usize, mut clients: Clients, now: M
 
     let request = pb::GetNetworkRequest { partner_id: partner_id.clone(), ..Default::default() };
     let levels = clients.partners.get_network(request).await.expect("an answer").into_inner().levels;
-    let members: Vec<_> = levels.iter().map(|level| level.members).collect();
-    assert_eq!(members, world.below(index, |_| true), "{partner_id}");
+    let [members, early, late] = networks;
+    assert_eq!(person.below, members, "the model's own counts of {partner_id}");
+    assert_eq!(levels.iter().map(|level| level.members).collect::<Vec<_>>(), members, "{partner_id}");
+    let pro: Vec<_> = levels.iter().map(|level| level.pro_members).collect();
+    assert!(pro == early || pro == late, "{partner_id}: {pro:?} are PRO, not {early:?}");
 
     let request = pb::GetLineageRequest { partner_id: partner_id.clone() };
     let ancestors = clients.partners.get_lineage(request).await.expect("an answer").into_inner().ancestors;
@@ -72,16 +113,20 @@ async fn person_agrees(world: &World, index: usize, mut clients: Clients, now: M
         pb::GetBalanceRequest { partner_id: partner_id.clone(), asset: ASSET.to_owned(), ..Default::default() };
     let balance = clients.ledger.get_balance(request).await.expect("an answer").into_inner();
     let expected = pb::GetBalanceResponse {
-        available: Some(usdt(person.balance)),
-        pending: Some(usdt(0)),
+        available: Some(usdt(person.available)),
+        pending: Some(usdt(person.pending)),
         version: person.entries,
-        reserved: Some(usdt(0)),
-        paid: Some(usdt(0)),
+        reserved: Some(usdt(person.reserved)),
+        paid: Some(usdt(person.paid)),
     };
     assert_eq!(balance, expected, "{partner_id}");
+    let shares = || person.shares.iter().map(|(bill, share)| &world.bills[*bill].shares[*share]);
+    let adjusted = person.adjustments.iter().map(|adjusted| world.adjustments[*adjusted].open());
+    let open: i64 = shares().map(|share| share.open()).chain(adjusted).sum();
+    let held: i64 = shares().filter(|share| share.held).map(|share| share.left()).sum();
+    assert_eq!((open, held), (person.available, person.pending), "what {partner_id} can claim is the balance");
 
     let rank = clients.leaderboard.get_partner_rank(pb::GetPartnerRankRequest { partner_id }).await;
-    let better = world.people.iter().filter(|other| other.xp > person.xp).count();
     let rank = rank.expect("an answer").into_inner();
     assert_eq!((usize::try_from(rank.rank), rank.xp), (Ok(better + 1), person.xp));
 }
@@ -91,7 +136,8 @@ async fn bill_agrees(world: &World, index: usize, mut clients: Clients, now: Mic
     let request = pb::GetPaymentRequest { payment_id: bill.id().to_owned() };
     let answer = clients.payments.get_payment(request).await.expect("an answer").into_inner();
     assert_shown(&payment(answer.payment), |now| bill.show(now), now);
-    assert_eq!(commissions(answer.commissions), bill.commissions, "{}", bill.id());
+    assert_eq!(answer.commissions, bill.commissions(), "{}", bill.id());
+    assert_eq!(answer.refunds, bill.refunds, "{}", bill.id());
 }
 
 /// By XP, and of equals the earlier registration first, page after page.
@@ -111,20 +157,4 @@ async fn leaders_agree(world: &World, mut clients: Clients) {
         }
     }
     assert_eq!(leaders, expected);
-}
-
-/// PRO counts may lag: they are waited for.
-async fn pro_counts_agree(world: &World, mut clients: Clients, now: Micros) {
-    for index in 0..world.people.len() {
-        let partner_id = world.people[index].id.clone();
-        let (early, late) =
-            (world.below(index, |one| one.is_pro(now)), world.below(index, |one| one.is_pro(now + MEANWHILE)));
-        wait::until(&format!("PRO to be counted above {partner_id}"), async || {
-            let request = pb::GetNetworkRequest { partner_id: partner_id.clone(), ..Default::default() };
-            let levels = clients.partners.get_network(request).await.expect("an answer").into_inner().levels;
-            let counts: Vec<_> = levels.iter().map(|level| level.pro_members).collect();
-            (counts == early || counts == late).then_some(())
-        })
-        .await;
-    }
 }

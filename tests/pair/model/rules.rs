@@ -1,14 +1,19 @@
 //! The rules, said once more and as simply as possible: one command after the other on plain vectors.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
-use p2phub_proto::referral::v1::{self as pb, Attribution};
+use p2phub_proto::{
+    notify::v1::NotificationKind,
+    referral::v1::{self as pb, Attribution},
+};
 use prost_types::Timestamp;
 use tonic::Code;
 
 use super::{
+    adjustments::Adjusted,
     bills::Bill,
-    commands::{Answer, Ask, Reply},
+    commands::{Answer, Ask, Reply, Sent},
+    notices::Told,
 };
 
 const SIGNUP_XP: [i64; 9] = [35, 10, 1, 1, 1, 1, 1, 1, 1];
@@ -28,26 +33,56 @@ pub(super) fn timestamp(micros: Micros) -> Timestamp {
     Timestamp { seconds: micros.div_euclid(SECOND), nanos }
 }
 
+#[derive(Default)]
 pub(super) struct Person {
     pub(super) id: String,
     pub(super) external_id: String,
     pub(super) code: String,
     pub(super) referrer: Option<usize>,
     pub(super) born: Micros,
-    pub(super) name: String,
+    /// The present name last.
+    names: Vec<String>,
     pub(super) xp: i64,
     pub(super) awards: usize,
+    /// How many stand below, by level.
+    pub(super) below: [i64; 9],
     pub(super) pro_until: Option<Micros>,
-    pub(super) balance: i64,
+    /// How many of the notices of that end were requested.
+    pub(super) noticed: usize,
+    pub(super) available: i64,
+    /// Of the available balance.
     pub(super) entries: i64,
+    pub(super) pending: i64,
+    pub(super) reserved: i64,
+    pub(super) paid: i64,
+    /// Commissions: which bill, which of its shares.
+    pub(super) shares: Vec<(usize, usize)>,
+    pub(super) adjustments: Vec<usize>,
+    /// Bills that bought PRO.
+    pub(super) bought: Vec<usize>,
 }
 
 #[derive(Default)]
 pub(super) struct World {
     /// In the order of registration.
     pub(super) people: Vec<Person>,
+    by_id: HashMap<String, usize>,
+    by_external_id: HashMap<String, usize>,
+    by_code: HashMap<String, usize>,
+    /// Who had no referrer at first; some have one by now.
+    pub(super) roots: Vec<usize>,
     pub(super) bills: Vec<Bill>,
+    pub(super) bills_by_id: HashMap<String, usize>,
     pub(super) used: HashMap<String, String>,
+    pub(super) payouts: Vec<pb::Payout>,
+    pub(super) payouts_by_id: HashMap<String, usize>,
+    pub(super) used_for_payouts: HashSet<String>,
+    pub(super) adjustments: Vec<Adjusted>,
+    pub(super) adjustments_by_id: HashMap<String, usize>,
+    /// By the commission's ID.
+    pub(super) shares_by_id: HashMap<String, (usize, usize)>,
+    /// What the command that is being decided asks to tell.
+    pub(super) told: Vec<Told>,
 }
 
 pub(super) fn refused(code: Code, reason: &str) -> Answer {
@@ -62,23 +97,32 @@ pub(super) fn missing(reason: &str) -> Answer {
     refused(Code::NotFound, reason)
 }
 
+/// The level that so much XP reaches.
+fn level(xp: i64) -> i32 {
+    (1..).find(|level| xp < 50 * i64::from(*level) * i64::from(level + 1)).expect("a level")
+}
+
 impl Person {
     pub(super) fn is_pro(&self, now: Micros) -> bool {
         self.pro_until.is_some_and(|until| now < until)
+    }
+
+    /// Credits, or below zero debits, what is available.
+    pub(super) fn book(&mut self, amount: i64) {
+        if amount != 0 {
+            self.available += amount;
+            self.entries += 1;
+        }
     }
 }
 
 impl World {
     pub(super) fn person(&self, id: &str) -> Option<usize> {
-        self.people.iter().position(|person| person.id == id)
+        self.by_id.get(id).copied()
     }
 
     fn owner(&self, code: &str) -> Option<usize> {
-        self.people.iter().position(|person| person.code.eq_ignore_ascii_case(code))
-    }
-
-    pub(super) fn bill(&self, id: &str) -> Option<usize> {
-        self.bills.iter().position(|bill| bill.id() == id)
+        self.by_code.get(&code.to_uppercase()).copied()
     }
 
     fn climb(&self, person: usize) -> impl Iterator<Item = usize> {
@@ -90,59 +134,75 @@ impl World {
         self.climb(person).collect()
     }
 
-    /// Who stands below, counted by level.
-    pub(super) fn below(&self, person: usize, counts: impl Fn(&Person) -> bool) -> [i64; 9] {
-        let mut levels = [0; 9];
+    /// How many of those who count stand below each, by level.
+    pub(super) fn below(&self, counts: impl Fn(&Person) -> bool) -> Vec<[i64; 9]> {
+        let mut levels = vec![[0; 9]; self.people.len()];
         for other in (0..self.people.len()).filter(|other| counts(&self.people[*other])) {
-            if let Some(level) = self.climb(other).take(9).position(|above| above == person) {
-                levels[level] += 1;
+            for (level, above) in self.climb(other).take(9).enumerate() {
+                levels[above][level] += 1;
             }
         }
         levels
     }
 
     pub(super) fn show(&self, person: usize, now: Micros) -> pb::Partner {
-        let below = self.below(person, |_| true);
-        let above = self.above(person);
+        let depth = self.climb(person).count();
         let person = &self.people[person];
         pb::Partner {
             partner_id: person.id.clone(),
             external_id: person.external_id.clone(),
             referral_code: person.code.clone(),
             referrer_id: person.referrer.map(|referrer| self.people[referrer].id.clone()).unwrap_or_default(),
-            depth: i32::try_from(above.len()).expect("not that deep"),
+            depth: i32::try_from(depth).expect("not that deep"),
             xp: person.xp,
-            level: (1..).find(|level| person.xp < 50 * i64::from(*level) * i64::from(level + 1)).expect("a level"),
+            level: level(person.xp),
             pro_active: person.is_pro(now),
             pro_expires_at: person.pro_until.map(timestamp),
-            direct_referrals: below[0],
-            network_size: below.iter().sum(),
+            direct_referrals: person.below[0],
+            network_size: person.below.iter().sum(),
             create_time: Some(timestamp(person.born)),
-            first_name: person.name.clone(),
+            first_name: person.names.last().cloned().unwrap_or_default(),
             ..Default::default()
         }
     }
 
     /// What the command comes to at this moment. IDs that the service makes up are taken from what it answered.
-    pub(super) fn decide(&mut self, ask: &Ask, now: Micros, answered: &Answer) -> Answer {
-        match ask {
+    pub(super) fn decide(&mut self, sent: &Sent, now: Micros, answered: &Answer) -> Answer {
+        let caller = &sent.caller;
+        match &sent.ask {
             Ask::Register(ask) => self.register(ask, now, answered),
             Ask::Attach(ask) => self.attach(ask, now),
             Ask::Rename(ask) => {
                 let Some(person) = self.person(&ask.partner_id) else { return missing("PARTNER_NOT_FOUND") };
-                self.people[person].name = ask.first_name.clone().expect("a name");
+                self.people[person].names.push(ask.first_name.clone().expect("a name"));
                 Ok(Reply::Partner(self.show(person, now)))
             }
             Ask::Open(ask) => self.open(ask, now, answered),
             Ask::Submit(ask) => self.submit(ask, now),
             Ask::Confirm(ask) => self.confirm(ask, now, answered),
             Ask::Reject(ask) => self.reject(ask, now),
+            Ask::Refund(ask) => self.refund(ask, now, answered),
+            Ask::Payout(ask) => self.request_payout(ask, caller, now, answered),
+            Ask::Approve(ask) => self.approve(ask, caller, now),
+            Ask::Complete(ask) => self.complete(ask, now, answered),
+            Ask::Fail(ask) => self.fail(ask, now, answered),
+            Ask::Cancel(ask) => self.cancel(ask, now, answered),
+            Ask::Propose(ask) => self.propose(ask, caller, now, answered),
+            Ask::Book(ask) => self.book(ask, caller, now, answered),
+            Ask::Decline(ask) => self.decline(ask, caller, now),
         }
     }
 
     fn register(&mut self, ask: &pb::RegisterPartnerRequest, now: Micros, answered: &Answer) -> Answer {
-        if let Some(known) = self.people.iter().position(|person| person.external_id == ask.external_id) {
-            return Ok(Reply::Registered(self.show(known, now), false, Attribution::AlreadyRegistered));
+        if let Some(&known) = self.by_external_id.get(&ask.external_id) {
+            let mut shown = self.show(known, now);
+            // A name is read without a lock: one that is changed at the same time may be seen before or after.
+            if let Ok(Reply::Registered(made, ..)) = answered
+                && self.people[known].names.contains(&made.first_name)
+            {
+                shown.first_name.clone_from(&made.first_name);
+            }
+            return Ok(Reply::Registered(shown, false, Attribution::AlreadyRegistered));
         }
         let referrer = self.owner(&ask.referral_code);
         let attribution = match referrer {
@@ -155,29 +215,46 @@ impl World {
             _ => Default::default(),
         };
         assert!(self.person(&id).is_none() && self.owner(&code).is_none(), "{id} or {code} was given out twice");
+        let person = self.people.len();
+        self.by_id.insert(id.clone(), person);
+        self.by_code.insert(code.clone(), person);
+        self.by_external_id.insert(ask.external_id.clone(), person);
         self.people.push(Person {
             id,
             external_id: ask.external_id.clone(),
             code,
             referrer,
             born: now,
-            name: ask.first_name.clone(),
-            xp: 0,
-            awards: 0,
-            pro_until: None,
-            balance: 0,
-            entries: 0,
+            names: vec![ask.first_name.clone()],
+            ..Person::default()
         });
-        let person = self.people.len() - 1;
+        if referrer.is_none() {
+            self.roots.push(person);
+        }
         self.welcome(person, now);
         Ok(Reply::Registered(self.show(person, now), true, attribution))
     }
 
     fn welcome(&mut self, person: usize, now: Micros) {
-        for (above, xp) in self.above(person).into_iter().zip(SIGNUP_XP) {
+        let below = self.people[person].below;
+        for ((above, xp), distance) in self.above(person).into_iter().zip(SIGNUP_XP).zip(1..) {
             let above = &mut self.people[above];
+            above.below[distance - 1] += 1;
+            for (count, more) in above.below.iter_mut().skip(distance).zip(below) {
+                *count += more;
+            }
+            let before = level(above.xp);
             above.xp += if above.is_pro(now) { 5 * xp } else { xp };
             above.awards += 1;
+            let kind = match distance {
+                1 => NotificationKind::SignupL1,
+                2 => NotificationKind::SignupL2,
+                _ => NotificationKind::SignupDeeper,
+            };
+            self.told.push(Told::new(kind, &above.id));
+            if level(above.xp) > before {
+                self.told.push(Told::new(NotificationKind::LevelUp, &above.id));
+            }
         }
     }
 

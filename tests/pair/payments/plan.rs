@@ -18,7 +18,7 @@ use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
 /// The built-in plan with some fields changed, in a file.
-fn plan_file(directory: &TempDir, changes: &Value) -> PathBuf {
+pub(crate) fn plan_file(directory: &TempDir, changes: &Value) -> PathBuf {
     let mut plan = json!({
         "version": 1, "asset": "USDT", "pro_price_minor_units": 39_000_000, "pro_duration_days": 30,
         "payment_window_seconds": 3600, "attribution_window_seconds": 86400,

@@ -37,7 +37,6 @@ pub(crate) async fn call(channel: &Channel, path: &str, request: Request<Vec<u8>
 /// A method of the contract that takes one message.
 pub(crate) struct Rpc {
     pub(crate) path: String,
-    pub(crate) name: String,
     pub(crate) domain: &'static str,
     pub(crate) input: String,
 }
@@ -77,7 +76,6 @@ impl Contract {
 fn rpc(package: &str, service: &str, method: &MethodDescriptorProto) -> Rpc {
     Rpc {
         path: format!("/{package}.{service}/{}", method.name()),
-        name: method.name().to_owned(),
         domain: if package.contains("referral") { "referral.p2phub" } else { "notify.p2phub" },
         input: method.input_type().to_owned(),
     }

@@ -34,6 +34,8 @@ pub struct Context<'a> {
     pub methods: &'a [Method],
     /// Who asks.
     pub caller: &'a str,
+    /// In which trace: W3C `traceparent`.
+    pub traceparent: &'a str,
     /// What a payment in TON is made of, if the method is open.
     pub ton: Option<&'a TonOffer>,
 }

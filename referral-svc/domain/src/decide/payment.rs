@@ -9,6 +9,7 @@ use crate::{
     posting::{Movement, Subject, Transaction},
     reference::ExternalRef,
     state::{About, Changes, State},
+    ton::{TonPayment, Verification},
 };
 
 pub(super) fn create(
@@ -24,17 +25,28 @@ pub(super) fn create(
     if !context.methods.contains(&method) {
         return Verdict::refused(Refusal::PaymentMethodClosed(method));
     }
+    let payment_id = ids.make();
+    let amount = context.plan.pro_price();
+    let ton = match method {
+        Method::Ton => {
+            let Some(terms) = context.ton.and_then(|offer| offer.terms(payment_id, amount, context.now)) else {
+                return Verdict::refused(Refusal::RateUnavailable);
+            };
+            Some(TonPayment { terms, verification: Verification::default() })
+        }
+        Method::Trusted | Method::Manual => None,
+    };
     let payment = Payment {
-        payment_id: ids.make(),
+        payment_id,
         partner_id,
-        amount: context.plan.pro_price(),
+        amount,
         method,
         plan_version: context.plan.version(),
         create_time: context.now,
         expire_time: later(context.now, context.plan.payment_window()),
         progress: Progress::Pending,
         late_references: Vec::new(),
-        ton: None,
+        ton,
     };
     advanced(payment, Outcome::Opened)
 }
@@ -60,14 +72,17 @@ pub(super) fn submit(
         }
         PaymentState::Pending => {
             let progress = Progress::InReview { submitted: external_ref.clone() };
-            advanced(Payment { progress, ..payment.clone() }, Outcome::Submitted)
+            let traceparent = context.traceparent.to_owned();
+            let due = Verification { next_attempt_time: Some(context.now), traceparent, ..Verification::default() };
+            let ton = payment.ton.clone().map(|ton| TonPayment { verification: due, ..ton });
+            advanced(Payment { progress, ton, ..payment.clone() }, Outcome::Submitted)
         }
         state @ (PaymentState::Expired | PaymentState::Rejected) => too_late(payment, state, external_ref, context),
         state => Verdict::refused(Refusal::PaymentWrongState { state, wanted: "only a PENDING one can be submitted" }),
     }
 }
 
-fn used_by_another(state: &State, payment_id: PaymentId, external_ref: &ExternalRef) -> bool {
+pub(super) fn used_by_another(state: &State, payment_id: PaymentId, external_ref: &ExternalRef) -> bool {
     state.used_refs.get(external_ref).is_some_and(|user| *user != payment_id)
 }
 
@@ -114,6 +129,7 @@ pub(super) fn confirm(
         standing @ (PaymentState::Expired | PaymentState::Rejected) => {
             return Ok(too_late(payment, standing, external_ref, context));
         }
+        _ if payment.method == Method::Ton => return Ok(Verdict::refused(Refusal::PaymentNotVerified)),
         PaymentState::Pending if payment.method == Method::Manual => {
             return Ok(Verdict::refused(Refusal::PaymentNotSubmitted));
         }
@@ -123,7 +139,7 @@ pub(super) fn confirm(
 }
 
 /// The sale: PRO, commissions, the books, and who hears of it.
-fn sell(
+pub(super) fn sell(
     state: &State,
     payment: &Payment,
     external_ref: &ExternalRef,
@@ -182,7 +198,7 @@ fn sell(
         refunded: 0,
     };
     let progress = Progress::Succeeded { submitted: payment.submitted().cloned(), success };
-    let payment = Payment { progress, ..payment.clone() };
+    let payment = Payment { progress, ton: no_longer_asked(payment), ..payment.clone() };
     let changes = Changes {
         pro: Some((payment.partner_id, pro_end)),
         payments: vec![payment.clone()],
@@ -205,11 +221,19 @@ pub(super) fn reject(state: &State, payment_id: PaymentId, reason: &str, context
     }
     let progress = Progress::Rejected { submitted: payment.submitted().cloned(), reason: reason.to_owned() };
     let about = About::PaymentRejected { amount: payment.amount, reason: reason.to_owned() };
-    let payment = Payment { progress, ..payment.clone() };
+    let payment = Payment { progress, ton: no_longer_asked(payment), ..payment.clone() };
     let changes = Changes {
         notices: vec![notice(state, payment.partner_id, about)?],
         payments: vec![payment.clone()],
         ..Changes::default()
     };
     Ok(Verdict::done(Outcome::Rejected(payment), changes))
+}
+
+/// A payment that is decided needs no verification any more.
+fn no_longer_asked(payment: &Payment) -> Option<TonPayment> {
+    payment.ton.clone().map(|mut ton| {
+        ton.verification.next_attempt_time = None;
+        ton
+    })
 }

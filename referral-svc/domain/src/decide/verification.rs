@@ -1,20 +1,52 @@
 //! What a verifier found about a submitted payment: confirmed, back to PENDING, or asked again later.
 
-use super::{Context, Result, Undecided, Verdict};
+use super::{Context, Result, Undecided, Verdict, payment};
 use crate::{
+    command::Outcome,
     id::{IdSource, PaymentId},
+    payment::{Payment, Progress},
     reference::ExternalRef,
-    state::State,
-    ton::Finding,
+    state::{Changes, State},
+    ton::{Finding, TonPayment, Verification},
 };
 
+/// Takes a finding in, unless somebody decided the payment meanwhile, or another reference was handed in.
 pub(super) fn settle(
-    _state: &State,
-    _payment_id: PaymentId,
-    _external_ref: &ExternalRef,
-    _finding: &Finding,
-    _context: &Context<'_>,
-    _ids: &mut IdSource,
+    state: &State,
+    payment_id: PaymentId,
+    external_ref: &ExternalRef,
+    finding: &Finding,
+    context: &Context<'_>,
+    ids: &mut IdSource,
 ) -> Result<Verdict> {
-    Err(Undecided::Incomplete("verification"))
+    let looked_at = state.payments.get(&payment_id).ok_or(Undecided::Incomplete("a payment that was verified"))?;
+    let Some(ton) = &looked_at.ton else { return Err(Undecided::Incomplete("a payment's terms")) };
+    if !matches!(&looked_at.progress, Progress::InReview { submitted } if submitted == external_ref) {
+        return Ok(Verdict::done(Outcome::VerificationSettled, Changes::default()));
+    }
+    let verification = Verification {
+        attempts: ton.verification.attempts.saturating_add(1),
+        first_attempt_time: ton.verification.first_attempt_time.or(Some(context.now)),
+        next_attempt_time: None,
+        finding: finding.word().to_owned(),
+        traceparent: ton.verification.traceparent.clone(),
+    };
+    let asked = |verification| Payment {
+        ton: Some(TonPayment { terms: ton.terms.clone(), verification }),
+        ..looked_at.clone()
+    };
+    let changed = match finding {
+        Finding::Paid if payment::used_by_another(state, payment_id, external_ref) => {
+            let finding = "REFERENCE_USED".to_owned();
+            Payment { progress: Progress::Pending, ..asked(Verification { finding, ..verification }) }
+        }
+        Finding::Paid => {
+            let sold = payment::sell(state, &asked(verification), external_ref, None, context, ids)?;
+            return Ok(Verdict { outcome: sold.outcome.map(|_| Outcome::VerificationSettled), ..sold });
+        }
+        Finding::NotPaid(_) => Payment { progress: Progress::Pending, ..asked(verification) },
+        Finding::Later(_, time) => asked(Verification { next_attempt_time: Some(*time), ..verification }),
+    };
+    let changes = Changes { payments: vec![changed], ..Changes::default() };
+    Ok(Verdict::done(Outcome::VerificationSettled, changes))
 }

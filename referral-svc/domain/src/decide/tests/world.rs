@@ -168,7 +168,8 @@ impl World {
             random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
             random
         });
-        let context = Context { now: self.now, plan: &self.plan, methods: &Method::ALL, caller, ton: None };
+        let context =
+            Context { now: self.now, plan: &self.plan, methods: &Method::ALL, caller, traceparent: "", ton: None };
         let decision = decide(&self.state, command, &context, &mut ids).expect("a decision");
         self.state.apply(&decision.changes, &mut Dirty::default());
         for award in &decision.changes.awards {

@@ -1,0 +1,13 @@
+-- An approved adjustment is booked, and reserved and paid as payouts say.
+SELECT 'adjustments_are_whole' AS name, j.adjustment_id::text AS who, true AS looked,
+    (j.state <> 'APPROVED' OR (t.kind = 'ADJUSTMENT' AND t.adjustment_id = j.adjustment_id))
+    AND j.reserved = i.reserved AND j.paid = i.paid AS fine
+FROM adjustments j
+LEFT JOIN ledger_transactions t USING (transaction_id)
+CROSS JOIN LATERAL (
+    SELECT coalesce(sum(i.amount) FILTER (WHERE o.state IN ('REQUESTED', 'APPROVED')), 0) AS reserved,
+        coalesce(sum(i.amount) FILTER (WHERE o.state = 'COMPLETED'), 0) AS paid
+    FROM payouts o JOIN payout_items i USING (payout_id)
+    WHERE o.partner_id = j.partner_id AND i.adjustment_id = j.adjustment_id
+) i
+WHERE SLICE(j.adjustment_id)

@@ -1,0 +1,60 @@
+//! Every check, by the statement that carries it out.
+
+use super::scope::Things;
+
+/// One statement that goes through things slice by slice.
+pub(super) struct Pass {
+    pub(super) things: Things,
+    /// The names of the checks that it carries out.
+    pub(super) checks: &'static [&'static str],
+    /// Where `SLICE(key)` stands, a condition on the slice's keys comes in; `NAMED` are the keys of a list.
+    pub(super) query: &'static str,
+}
+
+macro_rules! pass {
+    ($things:ident, $file:literal, $($check:literal),+) => {
+        Pass { things: Things::$things, checks: &[$($check),+], query: include_str!($file) }
+    };
+}
+
+pub(super) const PASSES: [Pass; 16] = [
+    pass!(
+        Transactions,
+        "transactions.sql",
+        "transactions_sum_to_zero",
+        "entries_belong_to_transactions",
+        "transactions_have_facts",
+        "sales_are_whole",
+        "commissions_are_booked",
+        "facts_have_their_notices"
+    ),
+    pass!(Transactions, "seals.sql", "transactions_equal_their_seals", "sealed_transactions_exist"),
+    pass!(Blocks, "blocks.sql", "sealed_transactions_exist"),
+    pass!(Entries, "entries.sql", "entries_follow_one_another"),
+    pass!(Accounts, "accounts.sql", "balances_equal_entries"),
+    pass!(
+        Payments,
+        "payments.sql",
+        "payments_are_booked",
+        "refunds_equal_payments",
+        "reversals_equal_refunds",
+        "commissions_equal_payouts"
+    ),
+    pass!(Refunds, "refunds.sql", "refunds_are_booked"),
+    pass!(Payouts, "payouts.sql", "payouts_are_whole"),
+    pass!(Adjustments, "adjustments.sql", "adjustments_are_whole"),
+    pass!(
+        Earners,
+        "money.sql",
+        "claims_equal_balances",
+        "held_commissions_equal_balances",
+        "payouts_equal_reservations",
+        "partners_add_up"
+    ),
+    pass!(Earners, "releases.sql", "releases_equal_commissions"),
+    pass!(Tree, "tree.sql", "lineages_equal_the_tree"),
+    pass!(Grown, "networks.sql", "networks_equal_the_tree"),
+    pass!(Grown, "xp.sql", "xp_equals_awards"),
+    pass!(Joined, "signups.sql", "signups_have_their_notices"),
+    pass!(Buyers, "pro.sql", "pro_equals_periods"),
+];

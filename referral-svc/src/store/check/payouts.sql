@@ -1,0 +1,19 @@
+-- A payout is booked as its state says, and its items are its partner's claims and sum to it.
+SELECT 'payouts_are_whole' AS name, o.payout_id::text AS who, true AS looked,
+    t.kind = 'PAYOUT_RESERVED' AND t.payout_id = o.payout_id
+    AND CASE
+        WHEN o.state IN ('REQUESTED', 'APPROVED') THEN o.end_transaction_id IS NULL
+        ELSE n.payout_id = o.payout_id
+            AND n.kind = CASE o.state WHEN 'COMPLETED' THEN 'PAYOUT_PAID' ELSE 'PAYOUT_RETURNED' END END
+    AND i.amount = o.amount AND i.fine AS fine
+FROM payouts o
+LEFT JOIN ledger_transactions t ON t.transaction_id = o.reserve_transaction_id
+LEFT JOIN ledger_transactions n ON n.transaction_id = o.end_transaction_id
+CROSS JOIN LATERAL (
+    SELECT sum(i.amount) AS amount, bool_and(coalesce(c.earner_id, j.partner_id) IS NOT DISTINCT FROM o.partner_id) AS fine
+    FROM payout_items i
+    LEFT JOIN commissions c ON c.payment_id = i.payment_id AND c.level = i.level
+    LEFT JOIN adjustments j ON j.adjustment_id = i.adjustment_id
+    WHERE i.payout_id = o.payout_id
+) i
+WHERE SLICE(o.payout_id)

@@ -1,0 +1,26 @@
+-- Each transaction as it was when its block sealed it; what no command booked is from an older version, and unsealed.
+WITH t AS MATERIALIZED (
+    SELECT t.transaction_id, t.create_time, t.audit_event_id FROM ledger_transactions t WHERE SLICE(t.transaction_id)
+), blocks AS MATERIALIZED (
+    SELECT b.transaction_ids, b.transaction_hashes || ''::bytea AS hashes
+    FROM audit_blocks b WHERE b.create_time IN (SELECT create_time FROM t)
+), sealed AS (
+    SELECT s.transaction_id, substring(b.hashes FROM (32 * (s.number - 1) + 1)::int FOR 32) AS hash
+    FROM blocks b, unnest(b.transaction_ids) WITH ORDINALITY AS s (transaction_id, number)
+    WHERE SLICE(s.transaction_id)
+), found AS (
+    SELECT t.transaction_id,
+        transaction_hash(t, count(e.transaction_id), string_agg(entry_bytes(e), '' ORDER BY e.account_id, e.version)) AS hash
+    FROM ledger_transactions t
+    LEFT JOIN ledger_entries e ON e.transaction_id = t.transaction_id AND SLICE(e.transaction_id)
+    WHERE SLICE(t.transaction_id)
+    GROUP BY t.transaction_id
+)
+SELECT 'transactions_equal_their_seals' AS name, transaction_id::text AS who,
+    t.audit_event_id IS NOT NULL OR s.hash IS NOT NULL AS looked, s.hash = f.hash AS fine
+FROM t
+LEFT JOIN found f USING (transaction_id)
+LEFT JOIN sealed s USING (transaction_id)
+UNION ALL
+SELECT 'sealed_transactions_exist', n.transaction_id::text, true, t.transaction_id IS NOT NULL
+FROM NAMED AS n (transaction_id) LEFT JOIN t USING (transaction_id)

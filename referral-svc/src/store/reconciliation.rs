@@ -1,0 +1,152 @@
+//! What a statement of somebody else's is compared with: confirmed payments by reference or by time, and references that
+//! were handed in.
+
+use std::collections::HashMap;
+
+use chrono::{DateTime, Utc};
+use diesel::{
+    ExpressionMethods, QueryDsl, QueryableByName,
+    sql_types::{Array, Bool, Text, Uuid as SqlUuid},
+};
+use diesel_async::{AsyncPgConnection, RunQueryDsl};
+use referral_domain::{id::PaymentId, money::Asset, payment::Method, reconcile::Booked, reference::ExternalRef};
+use uuid::Uuid;
+
+use super::{Result, balances::Span, impossible, schema::payments, sql::Sql};
+
+type Columns = (Uuid, Option<String>, String, i64, i64, Option<DateTime<Utc>>);
+
+macro_rules! columns {
+    () => {
+        (
+            payments::payment_id,
+            payments::confirmed_ref,
+            payments::asset,
+            payments::amount,
+            payments::refunded,
+            payments::confirm_time,
+        )
+    };
+}
+
+fn booked((payment_id, reference, asset, amount, refunded, confirm_time): Columns) -> Result<Booked> {
+    Ok(Booked {
+        payment_id: payment_id.into(),
+        reference: reference.map(ExternalRef::from_stored).ok_or_else(|| impossible("a success without reference"))?,
+        asset: Asset::from_ticker(&asset).ok_or_else(|| impossible("a payment's asset"))?,
+        amount,
+        refunded,
+        confirm_time: confirm_time.ok_or_else(|| impossible("a success without time"))?,
+    })
+}
+
+/// The payments that were confirmed with these references.
+pub(crate) async fn by_reference(
+    connection: &mut AsyncPgConnection,
+    references: &[&str],
+) -> Result<HashMap<ExternalRef, Booked>> {
+    let rows: Vec<Columns> =
+        payments::table.filter(payments::confirmed_ref.eq_any(references)).select(columns!()).load(connection).await?;
+    let pairs = rows.into_iter().map(|row| booked(row).map(|booked| (booked.reference.clone(), booked)));
+    pairs.collect()
+}
+
+/// Which confirmed payments a statement is expected to have.
+pub(crate) struct Expected {
+    pub(crate) method: Option<Method>,
+    /// When they were confirmed.
+    pub(crate) span: Span,
+}
+
+/// A page of them, in the order of their ledger transactions, that is of their time, and where the next one begins.
+pub(crate) async fn expected(
+    connection: &mut AsyncPgConnection,
+    expected: &Expected,
+    after: Uuid,
+    limit: i64,
+) -> Result<(Vec<Booked>, Option<Uuid>)> {
+    let mut query = payments::table
+        .filter(payments::transaction_id.gt(after))
+        .order(payments::transaction_id)
+        .limit(limit)
+        .select((columns!(), payments::transaction_id))
+        .into_boxed();
+    if let Some(method) = expected.method {
+        query = query.filter(payments::method.eq(method.name()));
+    }
+    // An ID's time is that of its transaction: the bounds by ID are the index's, to the millisecond.
+    if let Some(start) = expected.span.start {
+        query = query.filter(payments::confirm_time.ge(start)).filter(payments::transaction_id.ge(first_id(start, 0)));
+    }
+    if let Some(end) = expected.span.end {
+        query = query.filter(payments::confirm_time.lt(end)).filter(payments::transaction_id.lt(first_id(end, 1)));
+    }
+    let rows: Vec<(Columns, Option<Uuid>)> = query.load(connection).await?;
+    let is_full = i64::try_from(rows.len()).is_ok_and(|rows| rows == limit);
+    let next = rows.last().and_then(|row| row.1).filter(|_| is_full);
+    Ok((rows.into_iter().map(|row| booked(row.0)).collect::<Result<_>>()?, next))
+}
+
+/// The lowest UUID (version 7) of the millisecond of a time, or of one so many milliseconds later.
+fn first_id(time: DateTime<Utc>, later: u128) -> Uuid {
+    let millis = u128::try_from(time.timestamp_millis()).unwrap_or(0) + later;
+    Uuid::from_u128(millis << 80)
+}
+
+/// The payment that a reference was handed in for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct HandedIn {
+    pub(crate) payment_id: PaymentId,
+    /// Whether that payment succeeded since, with another reference.
+    pub(crate) succeeded: bool,
+}
+
+#[derive(QueryableByName)]
+struct HandedInRow {
+    #[diesel(sql_type = Text)]
+    reference: String,
+    #[diesel(sql_type = SqlUuid)]
+    payment_id: Uuid,
+    #[diesel(sql_type = Bool)]
+    succeeded: bool,
+}
+
+/// Which payments these references were handed in for, or came too late for; of several, one that did not succeed.
+pub(crate) async fn handed_in(
+    connection: &mut AsyncPgConnection,
+    references: &[&str],
+) -> Result<HashMap<String, HandedIn>> {
+    let rows: Vec<HandedInRow> = Sql::new(
+        "SELECT DISTINCT ON (reference) reference, payment_id, succeeded
+         FROM (
+             SELECT submitted_ref AS reference, payment_id, state = 'SUCCEEDED' AS succeeded
+             FROM payments WHERE submitted_ref = ANY ({})
+             UNION ALL
+             SELECT l.external_ref, payment_id, p.state = 'SUCCEEDED'
+             FROM late_references l JOIN payments p USING (payment_id) WHERE l.external_ref = ANY ({})
+         ) AS handed_in
+         ORDER BY reference, succeeded, payment_id",
+    )
+    .bind::<Array<Text>, _>(references)
+    .bind::<Array<Text>, _>(references)
+    .load(connection)
+    .await?;
+    let found =
+        |row: HandedInRow| (row.reference, HandedIn { payment_id: row.payment_id.into(), succeeded: row.succeeded });
+    Ok(rows.into_iter().map(found).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use referral_domain::id::IdSource;
+
+    #[test]
+    fn the_bounds_by_id_leave_no_transaction_of_the_span_out() {
+        let time = DateTime::from_timestamp_micros(1_700_000_000_123_456).expect("a time");
+        let id = IdSource::new(time, || u64::MAX).uuid();
+        assert!(first_id(time, 0) <= id && id < first_id(time, 1));
+        let low = IdSource::new(DateTime::from_timestamp_micros(1_700_000_000_123_000).expect("a time"), || 0).uuid();
+        assert!(first_id(time, 0) <= low);
+    }
+}
