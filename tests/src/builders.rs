@@ -1,11 +1,15 @@
 //! What most tests begin with: partners, chains of them, and a sale.
 
+mod money;
+
 use p2phub_proto::referral::v1::{
     Amount, Commission, ConfirmPaymentRequest, CreatePaymentRequest, GetBalanceRequest, GetPartnerRequest,
     GetPaymentRequest, Partner, Payment, Product, RefundPaymentRequest, RefundPaymentResponse, RegisterPartnerRequest,
     get_partner_request::Key,
 };
 use uuid::Uuid;
+
+pub use money::*;
 
 use crate::clients::Clients;
 
