@@ -1,9 +1,8 @@
-//! What happens to money after a sale: refunds, payouts, adjustments. Whatever takes two callers is done by two.
+//! What happens to money after a sale: payouts and adjustments. Whatever takes two callers is done by two.
 
 use p2phub_proto::referral::v1::{
     Adjustment, ApproveAdjustmentRequest, ApprovePayoutRequest, CancelPayoutRequest, CompletePayoutRequest,
-    FailPayoutRequest, GetPayoutRequest, Payment, Payout, ProposeAdjustmentRequest, RefundPaymentRequest,
-    RequestPayoutRequest,
+    FailPayoutRequest, GetPayoutRequest, Payout, ProposeAdjustmentRequest, RequestPayoutRequest,
 };
 use tonic::Request;
 
@@ -53,17 +52,6 @@ pub fn adjustment_proposal(partner_id: &str, minor_units: i64) -> ProposeAdjustm
 }
 
 impl Clients {
-    /// Gives so much of a payment back, or all that is left.
-    pub async fn refund(&mut self, payment_id: &str, minor_units: Option<i64>) -> Payment {
-        let request = RefundPaymentRequest {
-            request_id: request_id(),
-            payment_id: payment_id.to_owned(),
-            amount: minor_units.map(usdt),
-            reason: "not as expected".to_owned(),
-        };
-        self.payments.refund_payment(request).await.expect("a refund").into_inner().payment.expect("a payment")
-    }
-
     /// A payout requested by the first caller, of so much or of all that is available.
     pub async fn request_payout(&mut self, partner_id: &str, minor_units: Option<i64>) -> Payout {
         let request = by(FIRST_CALLER, payout_request(partner_id, minor_units));
