@@ -70,12 +70,16 @@ impl Verifications {
         };
         let attempts: Vec<_> = claimed.into_iter().map(|payment_id| self.attempt(payment_id)).collect();
         let mut findings = stream::iter(attempts).buffer_unordered(AT_ONCE);
+        let mut failed = Ok(());
         while let Some(finding) = findings.next().await {
-            if let Some(finding) = finding? {
-                outage.note(finding);
+            match finding {
+                Ok(Some(finding)) => outage.note(finding),
+                Ok(None) => {}
+                // The others go on; this one is due again once its lease is over.
+                Err(error) => failed = Err(error),
             }
         }
-        Ok(())
+        failed
     }
 
     /// One attempt, in the trace of whoever handed the transaction in. None: the payment was decided meanwhile.

@@ -56,16 +56,17 @@ struct Transaction {
     out_msgs: Vec<Message>,
 }
 
-/// What a 404 of the API says; a proxy's, or a wrong address's, says something else.
-#[derive(Deserialize)]
-struct Unknown {
-    error: String,
-}
+/// What a 404 of the API says, an `error`; a proxy's, or a wrong address's, says something else.
+type Unknown = HashMap<String, serde_json::Value>;
 
 #[derive(Deserialize)]
 struct Message {
+    hash: Option<String>,
     #[serde(default)]
     value: i64,
+    // It came back, since the receiver could not take it.
+    #[serde(default)]
+    bounced: bool,
     destination: Option<Account>,
     decoded_op_name: Option<String>,
     decoded_body: Option<serde_json::Value>,
@@ -141,26 +142,35 @@ impl Ton {
         })
     }
 
+    /// The transaction that received the money: the one of that hash, or what a message that it sent to us came to.
     async fn look_up(&self, terms: &TonTerms, hash: &str) -> Looked {
-        let Ok(request) = self.get(&["v2", "blockchain", "transactions", hash], None) else {
-            return Looked::Unavailable(None);
+        let found = match self.transaction(&["v2", "blockchain", "transactions", hash]).await {
+            // Whatever else answers under this address is no chain.
+            Ok(transaction) if !transaction.hash.eq_ignore_ascii_case(hash) => return Looked::Unavailable(None),
+            Ok(transaction) => transaction,
+            Err(looked) => return looked,
         };
-        let Ok(response) = request.send().await else {
-            return Looked::Unavailable(None);
+        let sent = found.out_msgs.iter().filter(|message| is_to(terms, message));
+        let sent = sent.max_by_key(|message| comment(message).as_deref() == Some(terms.memo.as_str()));
+        let Some(message) = sent.and_then(|message| message.hash.as_deref()) else {
+            return Looked::Found(facts(found));
         };
+        match self.transaction(&["v2", "blockchain", "messages", message, "transaction"]).await {
+            Ok(received) => Looked::Found(facts(received)),
+            Err(looked) => looked,
+        }
+    }
+
+    async fn transaction(&self, path: &[&str]) -> Result<Transaction, Looked> {
+        let request = self.get(path, None).map_err(|_| Looked::Unavailable(None))?;
+        let response = request.send().await.map_err(|_| Looked::Unavailable(None))?;
         match response.status() {
-            StatusCode::OK => match read::<Transaction>(response).await {
-                // Whatever else answers under this address is no chain.
-                Some(transaction) if transaction.hash.eq_ignore_ascii_case(hash) => {
-                    Looked::Found(facts(terms, transaction))
-                }
-                _ => Looked::Unavailable(None),
-            },
+            StatusCode::OK => read(response).await.ok_or(Looked::Unavailable(None)),
             StatusCode::NOT_FOUND => match read::<Unknown>(response).await {
-                Some(Unknown { error: _ }) => Looked::NotFound,
-                None => Looked::Unavailable(None),
+                Some(unknown) if unknown.contains_key("error") => Err(Looked::NotFound),
+                _ => Err(Looked::Unavailable(None)),
             },
-            _ => Looked::Unavailable(retry_after(&response)),
+            _ => Err(Looked::Unavailable(retry_after(&response))),
         }
     }
 }
@@ -185,19 +195,23 @@ impl Verifier for Ton {
     }
 }
 
-/// Of the message that pays to our account, whether the transaction is the sender's or ours; else of the first one.
-fn facts(terms: &TonTerms, transaction: Transaction) -> Facts {
-    let messages: Vec<Message> = transaction.in_msg.into_iter().chain(transaction.out_msgs).collect();
-    let destination =
-        |message: &Message| message.destination.as_ref().and_then(|account| raw_address(&account.address).ok());
-    let ours = messages.iter().find(|message| destination(message).as_ref() == Some(&terms.address));
-    let message = ours.or(messages.first());
+fn destination(message: &Message) -> Option<String> {
+    message.destination.as_ref().and_then(|account| raw_address(&account.address).ok())
+}
+
+fn is_to(terms: &TonTerms, message: &Message) -> bool {
+    destination(message).as_ref() == Some(&terms.address)
+}
+
+/// Of what the transaction received; money that came back was not received.
+fn facts(transaction: Transaction) -> Facts {
+    let received = transaction.in_msg.filter(|message| !message.bounced);
     Facts {
         success: transaction.success,
         time: DateTime::from_timestamp(transaction.utime, 0).unwrap_or_default(),
-        destination: message.and_then(destination),
-        nanotons: message.map_or(0, |message| message.value),
-        comment: message.and_then(comment).unwrap_or_default(),
+        destination: received.as_ref().and_then(destination),
+        nanotons: received.as_ref().map_or(0, |message| message.value),
+        comment: received.as_ref().and_then(comment).unwrap_or_default(),
     }
 }
 

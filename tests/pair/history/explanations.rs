@@ -1,6 +1,8 @@
 //! A commission explained.
 
-use p2phub_proto::referral::v1::{CommissionState, ExplainCommissionRequest, ExplainCommissionResponse};
+use p2phub_proto::referral::v1::{
+    CommissionState, ExplainCommissionRequest, ExplainCommissionResponse, PayoutState, TransactionKind as Kind,
+};
 use p2phub_tests::{
     builders::usdt,
     clients::Clients,
@@ -51,9 +53,9 @@ async fn a_commission_tells_its_rule_and_all_that_became_of_it() {
     );
     assert_eq!(told.payouts, []);
     // The first refund took nothing of it.
-    let steps: Vec<_> = told.transactions.iter().map(|one| (one.transaction_id.as_str(), one.kind.as_str())).collect();
+    let steps: Vec<_> = told.transactions.iter().map(|one| (one.transaction_id.as_str(), one.kind())).collect();
     let [_, second, third] = [0, 1, 2].map(|index| refunds[index].transaction_id.as_str());
-    assert_eq!(steps, [(sale.as_str(), "PRO_SALE"), (second, "REFUND"), (third, "REFUND")]);
+    assert_eq!(steps, [(sale.as_str(), Kind::ProSale), (second, Kind::Refund), (third, Kind::Refund)]);
     assert!(told.transactions.iter().all(|one| one.create_time.is_some()));
 
     let unknown = format!("{}.9", payment.payment_id);
@@ -80,14 +82,19 @@ async fn a_commission_names_the_payouts_that_took_it() {
     // The oldest is paid first: 10.00 of it for good, the rest by whichever payout came next, and next.
     let told = explain(&mut clients, &sold[0].commission_id).await.expect("an answer").into_inner();
     let units = |amount: &Option<p2phub_proto::referral::v1::Amount>| amount.as_ref().expect("an amount").minor_units;
-    let parts: Vec<_> = told.payouts.iter().map(|part| (units(&part.amount), part.state.as_str())).collect();
+    let parts: Vec<_> = told.payouts.iter().map(|part| (units(&part.amount), part.state())).collect();
     assert_eq!(
         parts,
-        [(10_000_000, "COMPLETED"), (1_700_000, "FAILED"), (1_700_000, "CANCELLED"), (1_700_000, "REQUESTED")]
+        [
+            (10_000_000, PayoutState::Completed),
+            (1_700_000, PayoutState::Failed),
+            (1_700_000, PayoutState::Cancelled),
+            (1_700_000, PayoutState::Requested),
+        ]
     );
-    let kinds: Vec<&str> = told.transactions.iter().map(|step| step.kind.as_str()).collect();
-    let ended = |kind| ["PAYOUT_RESERVED", kind];
-    let (paid, returned) = (ended("PAYOUT_PAID"), ended("PAYOUT_RETURNED"));
-    assert_eq!(kinds, [&["PRO_SALE"][..], &paid, &returned, &returned, &["PAYOUT_RESERVED"]].concat());
+    let kinds: Vec<Kind> = told.transactions.iter().map(|step| step.kind()).collect();
+    let ended = |kind| [Kind::PayoutReserved, kind];
+    let (paid, returned) = (ended(Kind::PayoutPaid), ended(Kind::PayoutReturned));
+    assert_eq!(kinds, [&[Kind::ProSale][..], &paid, &returned, &returned, &[Kind::PayoutReserved]].concat());
     pair.finish().await;
 }

@@ -11,6 +11,7 @@ async fn goes_back(stage: &Stage, opened: &Payment, mut answer: Value, word: &st
     let back = stage.found(&opened.payment_id, word).await;
     assert_eq!((back.state(), back.external_ref.as_str()), (PaymentState::Pending, ""), "{word}");
     assert_eq!(verification(&back).next_attempt_time, None, "{word}");
+    assert_eq!(back.late_references[0].external_ref, hex, "there may be money to be found: {word}");
     assert_eq!(terms(&back), terms(opened), "what was agreed stays");
 }
 
@@ -29,6 +30,7 @@ async fn whatever_is_not_as_agreed_sends_the_payment_back() {
         (with("/success", json!(false)), "TRANSACTION_FAILED"),
         (with("/in_msg/destination/address", json!(format!("0:{}", "00".repeat(32)))), "DESTINATION_DIFFERS"),
         (with("/in_msg", Value::Null), "DESTINATION_DIFFERS"),
+        (with("/in_msg/bounced", json!(true)), "DESTINATION_DIFFERS"),
         (with("/in_msg/decoded_body/text", json!("thanks")), "MEMO_DIFFERS"),
         (with("/in_msg/decoded_op_name", Value::Null), "MEMO_DIFFERS"),
         (with("/utime", json!(1_600_000_000)), "TOO_OLD"),

@@ -1,4 +1,4 @@
-//! What happens to money after a sale: payouts and adjustments. Whatever takes two callers is done by two.
+//! What happens to money after a sale: payouts, adjustments. Whatever takes two callers is done by two.
 
 use p2phub_proto::referral::v1::{
     Adjustment, ApproveAdjustmentRequest, ApprovePayoutRequest, CancelPayoutRequest, CompletePayoutRequest,

@@ -36,6 +36,9 @@ const ALLOWANCE: TimeDelta = TimeDelta::minutes(5);
 /// How long an unknown transaction is waited for since the chain first answered.
 const UNKNOWN_FOR: TimeDelta = TimeDelta::minutes(30);
 
+/// And how often it was asked about by then: the service may have been away itself.
+const UNKNOWN_TIMES: i32 = 5;
+
 const RETRY_FIRST: TimeDelta = TimeDelta::seconds(2);
 const RETRY_MAX: TimeDelta = TimeDelta::minutes(5);
 
@@ -56,7 +59,7 @@ pub fn judge(
         },
         Looked::NotFound => {
             let since = verification.first_answer_time.unwrap_or(now);
-            if now.signed_duration_since(since) >= UNKNOWN_FOR {
+            if now.signed_duration_since(since) >= UNKNOWN_FOR && verification.attempts >= UNKNOWN_TIMES {
                 Finding::NotPaid("NOT_FOUND")
             } else {
                 Finding::Later("NOT_FOUND", again())
@@ -147,7 +150,7 @@ mod tests {
     #[test]
     fn the_unknown_is_waited_for_and_an_outage_for_ever() {
         let since = |minutes: i64| Verification {
-            attempts: 3,
+            attempts: 5,
             first_answer_time: Some(now() + TimeDelta::minutes(10 - minutes)),
             ..Verification::default()
         };
