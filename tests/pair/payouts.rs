@@ -67,14 +67,10 @@ async fn earner(clients: &mut Clients, name: &str, sales: usize) -> (String, Vec
     (chain[0].partner_id.clone(), payments)
 }
 
-/// The balances of a partner's accounts: available, and reserved.
+/// A partner's balances: available, and reserved.
 async fn balances(pair: &Pair, partner_id: &str) -> (i64, i64) {
-    let sql = pair.referral_sql(Role::Service).await;
-    let query = "SELECT coalesce(sum(balance) FILTER (WHERE purpose = 'PARTNER_AVAILABLE'), 0)::bigint,
-            coalesce(sum(balance) FILTER (WHERE purpose = 'PARTNER_RESERVED'), 0)::bigint
-         FROM accounts WHERE owner_id::text = $1";
-    let row = sql.query_one(query, &[&partner_id]).await.expect("a row");
-    (row.get(0), row.get(1))
+    let [available, _, reserved, _] = pair.clients.clone().balances(partner_id).await;
+    (available, reserved)
 }
 
 /// A transaction's kind, the payout or adjustment behind it, and the amounts of its entries by (purpose, partner).

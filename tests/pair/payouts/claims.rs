@@ -1,15 +1,19 @@
 //! What payouts pay: the oldest first, debts settled by the next one, and commissions' states along the way.
 
+use chrono::TimeDelta;
 use p2phub_proto::referral::v1::Payout;
 use p2phub_tests::{
     builders::{FIRST_CALLER, SECOND_CALLER},
     pair::Options,
     refusal::refused,
+    wait,
 };
+use referral_svc::Clock;
+use serde_json::json;
 use tonic::Code;
 
 use super::{SHARE, approve, balances, commissions, earner, request};
-use crate::concurrency::assert_books_balance;
+use crate::{concurrency::assert_books_balance, payments::plan::plan_file};
 
 /// A payout's items: what they are about, and how much.
 fn items(payout: &Payout) -> Vec<(String, i64)> {
@@ -99,6 +103,35 @@ async fn money_reserved_for_one_payout_and_refunded_meanwhile_ends_where_it_shou
     assert_eq!(items(&third), [(format!("{}.1", sales[0]), SHARE)]);
     assert_eq!(commissions(&mut clients, &partner_id).await, [state("REVERSED", SHARE, 0, 0)]);
     assert_eq!(balances(&pair, &partner_id).await, (0, 0));
+    assert_books_balance(&mut clients).await;
+    pair.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_held_is_paid_once_it_is_released() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let numbers = json!({ "version": 2, "commission_holding_days": 10, "payout_minimum_minor_units": 11_000_000 });
+    let (plan, clock) = (plan_file(&directory, &numbers), Clock::default());
+    let shared = clock.clone();
+    let options = Options::default().referral(move |config| {
+        config.clock = shared.clone();
+        config.plan_file = Some(plan.clone());
+    });
+    let pair = options.start_alone().await;
+    let mut clients = pair.clients.clone();
+    let (partner_id, sales) = earner(&mut clients, "held", 1).await;
+    let held = request(&mut clients, FIRST_CALLER, &partner_id, None).await;
+    refused(held, Code::FailedPrecondition, "INSUFFICIENT_BALANCE");
+    assert_eq!(commissions(&mut clients, &partner_id).await, [state("PENDING", 0, 0, 0)]);
+
+    clock.set_ahead(TimeDelta::days(11));
+    wait::until("the release", async || (clients.balance(&partner_id).await == SHARE).then_some(())).await;
+    let below = request(&mut clients, FIRST_CALLER, &partner_id, Some(10_999_999)).await;
+    refused(below, Code::FailedPrecondition, "PAYOUT_BELOW_MINIMUM");
+    let paid = clients.pay_out(&partner_id, None).await;
+    assert_eq!(items(&paid), [(format!("{}.1", sales[0]), SHARE)]);
+    assert_eq!(commissions(&mut clients, &partner_id).await, [state("PAID", 0, 0, SHARE)]);
+    assert_eq!(clients.balances(&partner_id).await, [0, 0, 0, SHARE]);
     assert_books_balance(&mut clients).await;
     pair.finish().await;
 }

@@ -1,8 +1,8 @@
 //! Payouts against each other and against refunds, at once and on two instances: every result is one that some order explains.
 
-use p2phub_proto::referral::v1::{CompletePayoutResponse, PayoutState, RefundPaymentRequest};
+use p2phub_proto::referral::v1::{CompletePayoutResponse, PayoutState};
 use p2phub_tests::{
-    builders::{FIRST_CALLER, SECOND_CALLER, request_id},
+    builders::{FIRST_CALLER, SECOND_CALLER, refund},
     hold::Hold,
     pair::Options,
     postgres::Role,
@@ -50,12 +50,7 @@ async fn a_request_and_a_refund_come_in_either_order() {
     let mut clients = twice.by_turns(0);
     for round in 0..12 {
         let (partner_id, sales) = earner(&mut clients, &format!("raced-{round}"), 1).await;
-        let refund = RefundPaymentRequest {
-            request_id: request_id(),
-            payment_id: sales[0].clone(),
-            amount: None,
-            reason: "not as expected".to_owned(),
-        };
+        let refund = refund(&sales[0], None);
         let (mut refunder, mut requester) = (twice.by_turns(round), twice.by_turns(round / 2));
         let refunding = tokio::spawn(async move { refunder.payments.refund_payment(refund).await });
         let asked = request(&mut requester, FIRST_CALLER, &partner_id, None).await;
