@@ -13,6 +13,7 @@ use super::rules::Micros;
 pub(super) const UNREMEMBERED: &str = "'INVALID_ARGUMENT', 'REQUEST_ID_REUSED'";
 
 /// One decision.
+#[derive(Debug)]
 pub(super) struct Decided {
     pub(super) audit_event_id: String,
     pub(super) at: Micros,
@@ -46,11 +47,13 @@ impl Record {
     /// The decisions since the last time, oldest first. A job's may come in late: with the next ones, since whatever it has to
     /// do with was decided after its commit.
     pub(super) async fn news(&mut self) -> Vec<Decided> {
-        let query =
+        let query = format!(
             "SELECT audit_event_id::text, (extract(epoch FROM create_time) * 1000000)::bigint, actor, action, outcome,
-                         coalesce(request_id::text, ''), coalesce(notices, 0)
-                     FROM audit_events WHERE audit_event_id > $1::text::uuid ORDER BY audit_event_id";
-        let rows = self.sql.query(query, &[&self.complete]).await.expect("rows");
+                 coalesce(request_id::text, ''), coalesce(notices, 0)
+             FROM audit_events WHERE audit_event_id > $1::text::uuid AND outcome NOT IN ({UNREMEMBERED})
+             ORDER BY audit_event_id"
+        );
+        let rows = self.sql.query(&query, &[&self.complete]).await.expect("rows");
         let events = self.sql.query("SELECT event_id::text, event FROM outbox", &[]).await.expect("rows");
         let mut events: BTreeMap<String, Vec<u8>> = events.iter().map(|row| (row.get(0), row.get(1))).collect();
         let mut taken = Vec::new();
