@@ -8,7 +8,7 @@ use service::error::Failure;
 use tonic::{Code, Request, Response, Status};
 use uuid::Uuid;
 
-use super::Api;
+use super::{Api, status};
 use crate::{
     app::{Checkpoint, FaultKind, Proof, Signed, Signer, prove},
     store::{
@@ -24,6 +24,10 @@ use crate::{
 
 /// How many anchors one proof takes.
 const ANCHORS_MAX: usize = 100;
+
+/// The longest texts of an anchor, in bytes: a payload of some hundred heads, and what is hex.
+const PAYLOAD_BYTES_MAX: usize = 64 * 1024;
+const HEX_BYTES_MAX: usize = 128;
 
 #[tonic::async_trait]
 impl AuditService for Api {
@@ -51,14 +55,11 @@ impl AuditService for Api {
         &self,
         request: Request<pb::VerifyAuditChainRequest>,
     ) -> Result<Response<pb::VerifyAuditChainResponse>, Status> {
+        let message = request.into_inner();
+        let since = checkpoint(&message.checkpoint).map_err(status::finish)?;
+        let anchors = self.anchors(message.anchors).map_err(status::finish)?;
         let _alone = self.proving.lock().await;
         self.read(async |connection, now| {
-            let message = request.into_inner();
-            let anchors = self.anchors(message.anchors)?;
-            let since = match message.checkpoint.as_str() {
-                "" => None,
-                text => Some(Checkpoint::from_text(text).ok_or_else(|| checkpoint_violation("of an answer before"))?),
-            };
             let proof = prove(connection, &anchors, since.as_ref(), now).await?;
             let elsewhere = "of this database, and of after its last restore or failover";
             Ok(answer(&proof.ok_or_else(|| checkpoint_violation(elsewhere))?))
@@ -97,12 +98,39 @@ impl Api {
         if anchors.len() > ANCHORS_MAX {
             return Err(Failure::violation("anchors", format!("must be at most {ANCHORS_MAX}")));
         }
+        for (number, anchor) in anchors.iter().enumerate() {
+            check_lengths(number, anchor)?;
+        }
         let signer = self.signer()?;
         let verify = |anchor: pb::AuditHead| {
             let pb::AuditHead { payload, signature, public_key } = anchor;
             signer.verify(&Signed { payload, signature, public_key })
         };
         Ok(anchors.into_iter().map(verify).collect())
+    }
+}
+
+/// What is longer than any head that this service exports is none; all else is, at worst, not signed by it.
+fn check_lengths(number: usize, anchor: &pb::AuditHead) -> Checked<()> {
+    let pb::AuditHead { payload, signature, public_key } = anchor;
+    for (name, text, bytes_max) in [
+        ("payload", payload, PAYLOAD_BYTES_MAX),
+        ("signature", signature, HEX_BYTES_MAX),
+        ("public_key", public_key, HEX_BYTES_MAX),
+    ] {
+        if text.len() > bytes_max {
+            let field = format!("anchors[{number}].{name}");
+            return Err(Failure::violation(field, format!("must be at most {bytes_max} bytes")));
+        }
+    }
+    Ok(())
+}
+
+/// None: everything is to be proved.
+fn checkpoint(text: &str) -> Checked<Option<Checkpoint>> {
+    match text {
+        "" => Ok(None),
+        text => Checkpoint::from_text(text).map(Some).ok_or_else(|| checkpoint_violation("of an answer before")),
     }
 }
 

@@ -152,9 +152,9 @@ impl LedgerService for Api {
         &self,
         request: Request<pb::CheckLedgerRequest>,
     ) -> Result<Response<pb::CheckLedgerResponse>, Status> {
+        let scope = scope(&request.into_inner()).map_err(status::finish)?;
         let _alone = self.checking.lock().await;
         self.read(async |connection, _now| {
-            let scope = scope(&request.into_inner())?;
             match scope {
                 Scope::Everything => {}
                 Scope::Partner(partner_id) => {

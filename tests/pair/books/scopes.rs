@@ -76,6 +76,27 @@ async fn one_partners_check_finds_what_is_that_partners() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_buyers_check_finds_what_is_wrong_with_a_refund_and_a_check_of_what_is_new_what_hides_from_its_block() {
+    let pair = Options::default().start_alone().await;
+    let mut clients = pair.clients.clone();
+    let chain = clients.chain("chain", 2).await;
+    let buyer = &chain[1].partner_id;
+    let (payment, _) = clients.buy_pro(buyer).await;
+    let before = check(&mut clients).await;
+    history::refund(&mut clients, &payment.payment_id, Some(1_000_000)).await;
+    assert_fine(&check_partner(&mut clients, buyer).await);
+    spoil(
+        &pair,
+        "UPDATE ledger_transactions SET create_time = create_time - interval '1 second' WHERE kind = 'REFUND'",
+    )
+    .await;
+    assert_eq!(violated(&check_partner(&mut clients, buyer).await), ["transactions_equal_their_seals"]);
+    spoil(&pair, "UPDATE ledger_transactions SET audit_event_id = NULL WHERE kind = 'REFUND'").await;
+    assert_eq!(violated(&check_since(&mut clients, &before.checkpoint).await), ["transactions_equal_their_seals"]);
+    pair.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_new_is_looked_at_and_nothing_else() {
     let pair = Options::default().start_alone().await;
     let mut clients = pair.clients.clone();

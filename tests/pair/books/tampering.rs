@@ -15,9 +15,10 @@ fn tampering(change: impl Into<String>, finds: &'static [&'static str]) -> Tampe
     Tampering { change: change.into(), finds }
 }
 
-const TABLES: [&str; 14] = [
+const TABLES: [&str; 15] = [
     "accounts",
     "adjustments",
+    "audit_blocks",
     "audit_events",
     "clawbacks",
     "commissions",
@@ -86,6 +87,21 @@ fn of_the_ledger(earner: &str) -> Vec<Tampering> {
         format!("(SELECT account_id FROM accounts WHERE owner_id = '{earner}' AND purpose = 'PARTNER_AVAILABLE')");
     let last_sale = "(SELECT transaction_id FROM ledger_transactions WHERE kind = 'PRO_SALE' ORDER BY 1 DESC LIMIT 1)";
     let adjustment = "(SELECT transaction_id FROM ledger_transactions WHERE kind = 'ADJUSTMENT')";
+    let in_no_block = format!(
+        "DELETE FROM audit_blocks WHERE {last_sale} = ANY (transaction_ids);
+         UPDATE ledger_transactions SET audit_event_id = NULL WHERE transaction_id = {last_sale}"
+    );
+    let first_block_earlier = "UPDATE audit_blocks SET create_time = create_time - interval '24 hours'
+        WHERE create_time = (SELECT min(create_time) FROM audit_blocks)";
+    // Both sides, the fact, and every balance since.
+    let consistent = format!(
+        "UPDATE adjustments SET amount = amount + 1;
+         UPDATE ledger_entries e SET balance_after = e.balance_after + sign(f.amount)
+         FROM ledger_entries f WHERE f.transaction_id = {adjustment} AND f.account_id = e.account_id AND e.version >= f.version;
+         UPDATE ledger_entries SET amount = amount + sign(amount) WHERE transaction_id = {adjustment};
+         UPDATE accounts a SET balance = e.balance_after FROM ledger_entries e
+         WHERE e.account_id = a.account_id AND e.version = a.version"
+    );
     vec![
         // One side alone.
         tampering(
@@ -98,18 +114,18 @@ fn of_the_ledger(earner: &str) -> Vec<Tampering> {
                 "transactions_sum_to_zero",
             ],
         ),
-        // Both sides, the fact, and every balance since.
+        tampering(consistent.clone(), &["transactions_equal_their_seals"]),
+        // As if no block had sealed it.
         tampering(
             format!(
-                "UPDATE adjustments SET amount = amount + 1;
-                 UPDATE ledger_entries e SET balance_after = e.balance_after + sign(f.amount)
-                 FROM ledger_entries f WHERE f.transaction_id = {adjustment} AND f.account_id = e.account_id AND e.version >= f.version;
-                 UPDATE ledger_entries SET amount = amount + sign(amount) WHERE transaction_id = {adjustment};
-                 UPDATE accounts a SET balance = e.balance_after FROM ledger_entries e
-                 WHERE e.account_id = a.account_id AND e.version = a.version"
+                "{consistent}; UPDATE ledger_transactions
+                 SET audit_event_id = NULL, create_time = create_time + interval '1 microsecond' WHERE kind = 'ADJUSTMENT'"
             ),
             &["transactions_equal_their_seals"],
         ),
+        // An older version may have booked it, on the first day.
+        tampering(in_no_block.clone(), &[]),
+        tampering(format!("{first_block_earlier}; {in_no_block}"), &["transactions_equal_their_seals"]),
         tampering(
             format!("UPDATE ledger_transactions SET create_time = create_time - interval '1 day' WHERE transaction_id = {last_sale}"),
             &["transactions_equal_their_seals"],

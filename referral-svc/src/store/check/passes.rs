@@ -7,7 +7,7 @@ pub(super) struct Pass {
     pub(super) things: Things,
     /// The names of the checks that it carries out.
     pub(super) checks: &'static [&'static str],
-    /// Where `SLICE(key)` stands, a condition on the slice's keys comes in; `NAMED` are the keys of a list.
+    /// Where `SLICE(key)` stands, a condition on the slice's keys comes in.
     pub(super) query: &'static str,
 }
 
@@ -28,8 +28,8 @@ pub(super) const PASSES: [Pass; 16] = [
         "commissions_are_booked",
         "facts_have_their_notices"
     ),
-    pass!(Transactions, "seals.sql", "transactions_equal_their_seals", "sealed_transactions_exist"),
-    pass!(Blocks, "blocks.sql", "sealed_transactions_exist"),
+    pass!(Transactions, "seals.sql", "transactions_equal_their_seals"),
+    pass!(Blocks, "blocks.sql", "sealed_transactions_exist", "transactions_equal_their_seals"),
     pass!(Entries, "entries.sql", "entries_follow_one_another"),
     pass!(Accounts, "accounts.sql", "balances_equal_entries"),
     pass!(

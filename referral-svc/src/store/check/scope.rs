@@ -77,18 +77,16 @@ impl Things {
     pub(super) fn in_range(self, query: &str) -> String {
         let from = self.bound("$1");
         let to = self.bound("$2");
-        let query = replace(query, |columns| format!("(({columns}) >= {from} AND ($2 IS NULL OR ({columns}) < {to}))"));
-        query.replace("NAMED", "(SELECT NULL::uuid WHERE false)")
+        replace(query, |columns| format!("(({columns}) >= {from} AND ($2 IS NULL OR ({columns}) < {to}))"))
     }
 
     /// The statement for the things with the keys in `$1`.
     pub(super) fn by_key(self, query: &str) -> String {
         let (_, columns) = self.key();
-        let query = replace(query, |expression| match columns {
+        replace(query, |expression| match columns {
             [(_, of)] => format!("({expression} = ANY ($1::{of}[]))"),
             _ => format!("(({expression}) IN (SELECT {} FROM unnest($1) AS key))", self.parts("key").join(", ")),
-        });
-        query.replace("NAMED", "unnest($1::uuid[])")
+        })
     }
 
     /// A key's text as the row that it means.
@@ -166,9 +164,10 @@ const OF_PARTNER: [(Things, &str); 12] = [
 
 const NEW: &str = include_str!("new.sql");
 
-const SINCE: [(Things, &str); 12] = [
+const SINCE: [(Things, &str); 13] = [
     (Things::Accounts, "SELECT DISTINCT account_id::text AS key FROM posted"),
     (Things::Adjustments, "SELECT adjustment_id::text AS key FROM booked WHERE adjustment_id IS NOT NULL"),
+    (Things::Blocks, "SELECT chain_id || '/' || position AS key FROM blocks"),
     (Things::Buyers, "SELECT DISTINCT p.partner_id::text AS key FROM booked JOIN payments p USING (payment_id)"),
     (Things::Entries, "SELECT account_id || '/' || version AS key FROM posted"),
     (Things::Earners, "SELECT partner_id::text AS key FROM owners"),
