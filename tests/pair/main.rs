@@ -28,6 +28,7 @@ mod operators;
 mod outage;
 mod payments;
 mod publisher;
+mod races;
 mod reconcile;
 mod reflection;
 mod refunds;
