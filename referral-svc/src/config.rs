@@ -151,13 +151,14 @@ impl Config {
             .collect()
     }
 
-    /// None: payments in TON are not open.
+    /// None: no payment in TON can be opened or verified.
     pub(crate) fn ton(&self, methods: &[Method]) -> anyhow::Result<Option<TonSettings>> {
-        if !methods.contains(&Method::Ton) {
+        let Some(address) = self.ton_address.as_deref().filter(|address| !address.is_empty()) else {
+            if methods.contains(&Method::Ton) {
+                bail!("TON_ADDRESS is not set: payments in TON (PAYMENT_METHODS) need an account");
+            }
             return Ok(None);
-        }
-        let address = self.ton_address.as_deref().filter(|address| !address.is_empty());
-        let address = address.context("TON_ADDRESS is not set: payments in TON (PAYMENT_METHODS) need an account")?;
+        };
         let api_url = Url::parse(&self.ton_api_url)
             .ok()
             .filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host())

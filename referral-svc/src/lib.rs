@@ -107,7 +107,7 @@ pub async fn start(config: Config, shutdown: CancellationToken) -> anyhow::Resul
     let offer = ton.as_ref().map(|ton| watch::Sender::new(ton.offer()));
     let rules = Arc::new(Rules {
         plan,
-        methods: methods.clone(),
+        methods,
         clock: config.clock.clone(),
         ton: offer.as_ref().map(watch::Sender::subscribe),
     });
@@ -127,7 +127,7 @@ pub async fn start(config: Config, shutdown: CancellationToken) -> anyhow::Resul
         pool: pool.clone(),
         clock: config.clock.clone(),
         queue: queue.clone(),
-        verifiers: verify::verifiers(&methods, ton.as_ref()),
+        verifiers: verify::verifiers(ton.as_ref()),
         shutdown: shutdown.clone(),
     };
     let rate = ton

@@ -1,6 +1,7 @@
 //! Benchmarks of the pair: services as real processes on a private PostgreSQL that keeps what it commits, load over loopback.
 //! They print figures and judge none.
 
+mod books;
 mod delivery;
 mod latency;
 mod load;
@@ -29,6 +30,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Benchmark {
+    /// CheckLedger on a million partners: how long, whole and of what is new, and what writers feel of it
+    Books(books::Sizes),
     /// Events accepted over the stream, notifications delivered, time from commit to delivery, one recipient that hangs
     Delivery(delivery::Sizes),
     /// What telemetry costs, and what callers feel of a collector that isn't well
@@ -50,6 +53,7 @@ fn main() -> ExitCode {
     };
     runtime.block_on(async {
         match cli.benchmark {
+            Benchmark::Books(sizes) => books::run(sizes).await,
             Benchmark::Delivery(sizes) => delivery::run(sizes).await,
             Benchmark::Telemetry(sizes) => telemetry::run(sizes).await,
         }

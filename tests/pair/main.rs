@@ -27,6 +27,7 @@ mod notify_telemetry;
 mod operators;
 mod outage;
 mod payments;
+mod payouts;
 mod publisher;
 mod races;
 mod reconcile;

@@ -33,6 +33,10 @@ struct Stage {
     hashes: Mutex<u8>,
 }
 
+fn unknown() -> Reply {
+    Reply::json(404, &json!({"error": "entity not found"}))
+}
+
 fn rate() -> Reply {
     // 39 USDT are 7.8 TON.
     Reply::json(200, &json!({"rates": {"TON": {"prices": {"USD": 5.0}}}}))
@@ -49,7 +53,7 @@ impl Stage {
     async fn set() -> Self {
         let api = Sink::start().await;
         // Whatever isn't told of is unknown; the rate is asked for now and then.
-        api.otherwise(Reply::status(404));
+        api.otherwise(unknown());
         api.then_with("/v2/rates", std::iter::repeat_with(rate).take(100));
         let (clock, url) = (Clock::default(), api.url(""));
         let shared = clock.clone();
@@ -145,13 +149,15 @@ fn verification(payment: &Payment) -> Verification {
 }
 
 /// A transaction of our account as TonAPI tells it, if it pays as agreed.
-fn transaction(payment: &Payment) -> Value {
+fn transaction(payment: &Payment, hash: &str) -> Value {
     let terms = terms(payment);
     json!({
+        "hash": hash,
         "success": true,
         "utime": payment.create_time.expect("a time").seconds + 60,
         "in_msg": {
             "value": terms.nanotons,
+            "bounced": false,
             "destination": {"address": terms.address},
             "decoded_op_name": "text_comment",
             "decoded_body": {"text": terms.memo},
@@ -175,7 +181,7 @@ async fn a_payment_in_ton_is_confirmed_by_its_transaction() {
     assert_eq!(refused.code(), Code::InvalidArgument, "nothing was handed in yet: {refused:?}");
 
     let (base64, hex) = stage.hash();
-    stage.api.then_with(&hex, [Reply::json(200, &transaction(&opened))]);
+    stage.api.then_with(&hex, [Reply::json(200, &transaction(&opened, &hex))]);
     let submitted = stage.submit(&opened.payment_id, &base64).await;
     assert_eq!((submitted.state(), submitted.external_ref.as_str()), (PaymentState::InReview, hex.as_str()));
     assert!(verification(&submitted).next_attempt_time.is_some(), "{submitted:?}");
@@ -200,9 +206,13 @@ async fn a_senders_transaction_proves_it_too_and_all_of_it_is_one_trace() {
     let buyer = stage.pair.clients.clone().register("sender", "").await;
     let opened = stage.open(&buyer.partner_id).await;
     let (base64, hex) = stage.hash();
-    let mut sent = transaction(&opened);
-    sent["out_msgs"] = json!([{"value": 1, "destination": {"address": "0:00"}}, sent["in_msg"].take()]);
-    stage.api.then_with(&hex, [Reply::json(200, &sent)]);
+    // What the wallet shows is the sender's transaction; its message tells which one received the money.
+    let (mut sent, received) = (transaction(&opened, &hex), transaction(&opened, "another"));
+    let mut message = sent["in_msg"].take();
+    message["hash"] = json!("the-message");
+    sent["out_msgs"] = json!([{"value": 1, "destination": {"address": "0:00"}}, message]);
+    stage.api.then_with(&hex, [Reply::json(200, &sent), Reply::json(200, &sent)]);
+    stage.api.then_with("/messages/the-message/transaction", [unknown(), Reply::json(200, &received)]);
     let mut request = tonic::Request::new(SubmitPaymentRequest {
         request_id: request_id(),
         payment_id: opened.payment_id.clone(),
@@ -211,6 +221,7 @@ async fn a_senders_transaction_proves_it_too_and_all_of_it_is_one_trace() {
     let traceparent = format!("00-{TRACE}-00f067aa0ba902b7-01");
     request.metadata_mut().insert("traceparent", traceparent.parse().expect("ASCII"));
     stage.pair.clients.clone().payments.submit_payment(request).await.expect("submitted");
+    assert_eq!(stage.found(&opened.payment_id, "NOT_FOUND").await.state(), PaymentState::InReview, "it is on its way");
     assert_eq!(stage.found(&opened.payment_id, "PAID").await.state(), PaymentState::Succeeded);
     let request = p2phub_proto::referral::v1::ListAuditEventsRequest {
         subject_id: opened.payment_id.clone(),
@@ -220,6 +231,10 @@ async fn a_senders_transaction_proves_it_too_and_all_of_it_is_one_trace() {
     let events = stage.pair.clients.clone().audit.list_audit_events(request).await.expect("an answer").into_inner();
     let actions: Vec<_> =
         events.audit_events.iter().map(|event| (event.action.as_str(), event.detail.as_str())).collect();
-    assert_eq!(actions, [("SettleVerification", "PAID"), ("SubmitPayment", hex.as_str())]);
+    let [paid, unknown] = ["PAID", "NOT_FOUND"].map(|word| format!("{word}: {hex}"));
+    assert_eq!(
+        actions,
+        [("SettleVerification", paid.as_str()), ("SettleVerification", &unknown), ("SubmitPayment", hex.as_str())]
+    );
     stage.pair.finish().await;
 }

@@ -68,7 +68,7 @@ impl World {
             return Value::Number(i64::from(!is_flag));
         }
         Value::Text(match descriptor.name() {
-            "request_id" | "notification_id" | "job_id" => Uuid::new_v4().to_string(),
+            "request_id" | "notification_id" | "job_id" | "payout_id" | "adjustment_id" => Uuid::new_v4().to_string(),
             "partner_id" | "earner_id" | "subject_id" | "recipient_id" => self.partner_id.clone(),
             "payment_id" => self.payment_id.clone(),
             "transaction_id" => self.transaction_id.clone(),

@@ -1,5 +1,7 @@
 //! What most tests begin with: partners, chains of them, and a sale.
 
+mod money;
+
 use p2phub_proto::referral::v1::{
     Amount, Commission, ConfirmPaymentRequest, CreatePaymentRequest, GetBalanceRequest, GetPartnerRequest,
     GetPaymentRequest, Partner, Payment, Payout, Product, RefundPaymentRequest, RefundPaymentResponse,
@@ -7,6 +9,8 @@ use p2phub_proto::referral::v1::{
 };
 use tonic::{Request, Status};
 use uuid::Uuid;
+
+pub use money::*;
 
 use crate::clients::Clients;
 

@@ -397,7 +397,7 @@ CREATE TABLE ton_payments (
     rate_time timestamptz NOT NULL,
     -- How the verification goes of what was handed in last.
     attempts int NOT NULL DEFAULT 0 CHECK (attempts >= 0),
-    first_attempt_time timestamptz,
+    first_answer_time timestamptz,
     next_attempt_time timestamptz,
     finding text NOT NULL DEFAULT '',
     traceparent text NOT NULL DEFAULT ''
@@ -508,7 +508,7 @@ BEGIN
         ON payouts TO %I', service_role);
     EXECUTE format('GRANT UPDATE (state, decider, decide_time, reject_reason, transaction_id, reserved, paid)
         ON adjustments TO %I', service_role);
-    EXECUTE format('GRANT UPDATE (attempts, first_attempt_time, next_attempt_time, finding, traceparent) ON ton_payments TO %I', service_role);
+    EXECUTE format('GRANT UPDATE (attempts, first_answer_time, next_attempt_time, finding, traceparent) ON ton_payments TO %I', service_role);
     EXECUTE format('GRANT UPDATE (reject_time, reject_reason, reject_detail), DELETE ON outbox TO %I', service_role);
     EXECUTE format('GRANT UPDATE (state, published, progress, next_step_time, end_time, cancel_reason)
         ON broadcasts TO %I', service_role);

@@ -101,6 +101,12 @@ impl Amount {
     }
 }
 
+impl std::fmt::Display for Amount {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {}", self.to_decimal(), self.asset.ticker())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -48,8 +48,8 @@ pub struct Rate {
 pub struct Verification {
     /// How often the chain was asked.
     pub attempts: i32,
-    /// When it was asked first.
-    pub first_attempt_time: Option<DateTime<Utc>>,
+    /// When it was asked first and answered.
+    pub first_answer_time: Option<DateTime<Utc>>,
     /// When it is asked next; none: nothing waits for it.
     pub next_attempt_time: Option<DateTime<Utc>>,
     /// What the last attempt came to, a stable word; empty: none yet.
@@ -79,6 +79,14 @@ pub enum Finding {
 }
 
 impl Finding {
+    /// Nobody could be asked.
+    pub const UNAVAILABLE: &str = "VERIFIER_UNAVAILABLE";
+
+    /// Whether nobody could be asked.
+    pub fn is_outage(&self) -> bool {
+        self.word() == Self::UNAVAILABLE
+    }
+
     /// The stable word.
     pub const fn word(&self) -> &'static str {
         match self {

@@ -23,7 +23,9 @@ pub(super) fn explain(found: &Explanation) -> pb::ExplainCommissionResponse {
             .map(|part| pb::CommissionPayout {
                 payout_id: part.payout_id.to_string(),
                 amount: amount(part.amount),
-                state: part.state.clone(),
+                state: pb::PayoutState::from_str_name(&format!("PAYOUT_STATE_{}", part.state))
+                    .unwrap_or_default()
+                    .into(),
             })
             .collect(),
         transactions: found
@@ -31,7 +33,9 @@ pub(super) fn explain(found: &Explanation) -> pb::ExplainCommissionResponse {
             .iter()
             .map(|step| pb::CommissionTransaction {
                 transaction_id: step.transaction_id.to_string(),
-                kind: step.kind.clone(),
+                kind: pb::TransactionKind::from_str_name(&format!("TRANSACTION_KIND_{}", step.kind))
+                    .unwrap_or_default()
+                    .into(),
                 create_time: timestamp(step.create_time),
             })
             .collect(),

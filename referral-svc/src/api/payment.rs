@@ -14,8 +14,7 @@ use crate::{
     store::{
         commissions, explanation,
         partners::Key,
-        payments::{self, Filter},
-        refunds,
+        payments::{self, Filter, PaymentWhole},
     },
     wire::{
         fields::{self, Checked},
@@ -67,18 +66,9 @@ impl PaymentService for Api {
     ) -> Result<Response<pb::GetPaymentResponse>, Status> {
         self.read(async |connection, now| {
             let payment_id: PaymentId = fields::id("payment_id", &request.into_inner().payment_id)?;
-            let payment = payments::find(connection, payment_id)
+            let PaymentWhole { payment, commissions, refunds } = payments::find_whole(connection, payment_id)
                 .await?
                 .ok_or_else(|| status::not_found("PAYMENT_NOT_FOUND", "no such payment"))?;
-            // What was booked since the payment was read belongs to a later answer.
-            let commissions = match payment.success() {
-                Some(_) => commissions::of_payments(connection, &[payment_id]).await?,
-                None => Vec::new(),
-            };
-            let refunds = match payment.success() {
-                Some(success) if success.refunded > 0 => refunds::of_payment(connection, payment_id).await?,
-                _ => Vec::new(),
-            };
             Ok(pb::GetPaymentResponse {
                 payment: Some(outward::payment(&payment, now)),
                 commissions: commissions.iter().map(outward::commission).collect(),

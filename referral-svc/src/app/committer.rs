@@ -181,12 +181,19 @@ fn batch_span(commands: &[Queued]) -> Span {
     span
 }
 
-/// After a lost COMMIT: if the same commands are found answered, it had been done, and its own answers are the first ones.
+/// After a lost COMMIT: a command that is found answered in the very words of that attempt was done by it, and its answer is
+/// the first one. Of any other, what was found or decided now holds: another instance may have been asked meanwhile.
 fn resolve(answers: Answers, lost: Option<Answers>) -> Answers {
-    match lost {
-        Some(lost) if answers.iter().zip(&lost).any(|(now, then)| is_replay(now) && !is_replay(then)) => lost,
-        _ => answers,
-    }
+    let Some(lost) = lost else { return answers };
+    let was_done = |now: &Answer, then: &Answer| now.replay && !then.replay && now.settled == then.settled;
+    answers
+        .into_iter()
+        .zip(lost)
+        .map(|pair| match pair {
+            (Ok(now), Ok(then)) if was_done(&now, &then) => Ok(then),
+            (now, _) => now,
+        })
+        .collect()
 }
 
 fn is_refusal(answer: &Result<Answer, Failed>) -> bool {
@@ -194,10 +201,6 @@ fn is_refusal(answer: &Result<Answer, Failed>) -> bool {
         Ok(answer) => !matches!(answer.settled, Settled::Done(_)),
         Err(failed) => *failed == Failed::RequestIdReused,
     }
-}
-
-fn is_replay(answer: &Result<Answer, Failed>) -> bool {
-    answer.as_ref().is_ok_and(|answer| answer.replay)
 }
 
 fn is_unique_violation(error: &diesel::result::Error) -> bool {

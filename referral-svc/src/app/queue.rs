@@ -132,7 +132,7 @@ impl Queued {
 }
 
 /// What a command came to.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Settled {
     /// The encoded response message.
     Done(Arc<[u8]>),

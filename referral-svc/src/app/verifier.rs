@@ -70,12 +70,16 @@ impl Verifications {
         };
         let attempts: Vec<_> = claimed.into_iter().map(|payment_id| self.attempt(payment_id)).collect();
         let mut findings = stream::iter(attempts).buffer_unordered(AT_ONCE);
+        let mut failed = Ok(());
         while let Some(finding) = findings.next().await {
-            if let Some(finding) = finding? {
-                outage.note(finding);
+            match finding {
+                Ok(Some(finding)) => outage.note(finding),
+                Ok(None) => {}
+                // The others go on; this one is due again once its lease is over.
+                Err(error) => failed = Err(error),
             }
         }
-        Ok(())
+        failed
     }
 
     /// One attempt, in the trace of whoever handed the transaction in. None: the payment was decided meanwhile.
@@ -101,7 +105,7 @@ impl Verifications {
             let word = finding.word();
             metrics::verified(word);
             tracing::info!(finding = word, "a payment was looked up");
-            if matches!(finding, Finding::Later("VERIFIER_UNAVAILABLE", _)) {
+            if finding.is_outage() {
                 telemetry::mark_failed(&tracing::Span::current(), "UNAVAILABLE");
             }
             let command = Command::SettleVerification { payment_id, external_ref, finding };
@@ -121,7 +125,7 @@ struct Outage {
 
 impl Outage {
     fn note(&mut self, finding: &'static str) {
-        let is_on = finding == "VERIFIER_UNAVAILABLE";
+        let is_on = finding == Finding::UNAVAILABLE;
         match (self.is_on, is_on) {
             (false, true) => tracing::warn!("TON_API_URL doesn't answer; payments wait and are asked about again"),
             (true, false) => tracing::info!("TON_API_URL answers again"),

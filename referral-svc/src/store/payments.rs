@@ -11,15 +11,17 @@ use diesel::{
 };
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use referral_domain::{
+    commission::Commission,
     id::{PartnerId, PaymentId},
     money::{Amount, Asset},
     payment::{LateReference, Method, Payment, PaymentState, Progress, Success},
     reference::ExternalRef,
+    refund::Refund,
 };
 use uuid::Uuid;
 
 use super::{
-    Result, impossible,
+    Result, commissions, impossible, refunds,
     schema::{late_references, payments, ton_payments as ton_payments_table},
     sql::{Sql, uuids},
     ton_payments::{self, TonRow},
@@ -302,6 +304,31 @@ pub(crate) async fn find(connection: &mut AsyncPgConnection, payment_id: Payment
         .await?;
     let payments = rows.into_iter().map(whole).collect::<Result<_>>()?;
     Ok(with_late_references(connection, payments).await?.pop())
+}
+
+/// A payment with what it paid, and what was given back of it.
+pub(crate) struct PaymentWhole {
+    pub(crate) payment: Payment,
+    /// By level; none until it succeeded.
+    pub(crate) commissions: Vec<Commission>,
+    /// Oldest first.
+    pub(crate) refunds: Vec<Refund>,
+}
+
+/// As one snapshot has it.
+pub(crate) async fn find_whole(
+    connection: &mut AsyncPgConnection,
+    payment_id: PaymentId,
+) -> Result<Option<PaymentWhole>> {
+    let mut snapshot = connection.build_transaction().repeatable_read().read_only();
+    snapshot
+        .run(async |connection| {
+            let Some(payment) = find(connection, payment_id).await? else { return Ok(None) };
+            let commissions = commissions::of_payments(connection, &[payment_id]).await?;
+            let refunds = refunds::of_payment(connection, payment_id).await?;
+            Ok(Some(PaymentWhole { payment, commissions, refunds }))
+        })
+        .await
 }
 
 /// Which payments to list.

@@ -175,7 +175,7 @@ diesel::table! {
         rate_source -> Text,
         rate_time -> Timestamptz,
         attempts -> Integer,
-        first_attempt_time -> Nullable<Timestamptz>,
+        first_answer_time -> Nullable<Timestamptz>,
         next_attempt_time -> Nullable<Timestamptz>,
         finding -> Text,
         traceparent -> Text,

@@ -34,7 +34,7 @@ pub(super) struct TonRow {
     rate_source: String,
     rate_time: DateTime<Utc>,
     attempts: i32,
-    first_attempt_time: Option<DateTime<Utc>>,
+    first_answer_time: Option<DateTime<Utc>>,
     next_attempt_time: Option<DateTime<Utc>>,
     finding: String,
     traceparent: String,
@@ -55,7 +55,7 @@ impl TryFrom<TonRow> for TonPayment {
             },
             verification: Verification {
                 attempts: row.attempts,
-                first_attempt_time: row.first_attempt_time,
+                first_answer_time: row.first_answer_time,
                 next_attempt_time: row.next_attempt_time,
                 finding: row.finding,
                 traceparent: row.traceparent,
@@ -120,15 +120,15 @@ pub(super) async fn update(transaction: &mut Transaction, payments: &[&Payment])
     }
     let states = || rows.iter().map(|(_, ton)| &ton.verification);
     Sql::new(
-        "UPDATE ton_payments t SET attempts = n.attempts, first_attempt_time = n.first_attempt_time,
+        "UPDATE ton_payments t SET attempts = n.attempts, first_answer_time = n.first_answer_time,
              next_attempt_time = n.next_attempt_time, finding = n.finding, traceparent = n.traceparent
          FROM unnest({}, {}, {}, {}, {}, {})
-             AS n (payment_id, attempts, first_attempt_time, next_attempt_time, finding, traceparent)
+             AS n (payment_id, attempts, first_answer_time, next_attempt_time, finding, traceparent)
          WHERE t.payment_id = n.payment_id",
     )
     .bind::<Array<SqlUuid>, _>(uuids(rows.iter().map(|(payment_id, _)| *payment_id)))
     .bind::<Array<Integer>, _>(states().map(|state| state.attempts).collect::<Vec<_>>())
-    .bind::<Array<Nullable<Timestamptz>>, _>(states().map(|state| state.first_attempt_time).collect::<Vec<_>>())
+    .bind::<Array<Nullable<Timestamptz>>, _>(states().map(|state| state.first_answer_time).collect::<Vec<_>>())
     .bind::<Array<Nullable<Timestamptz>>, _>(states().map(|state| state.next_attempt_time).collect::<Vec<_>>())
     .bind::<Array<Text>, _>(states().map(|state| state.finding.as_str()).collect::<Vec<_>>())
     .bind::<Array<Text>, _>(states().map(|state| state.traceparent.as_str()).collect::<Vec<_>>())

@@ -1,7 +1,10 @@
 //! Asks an endpoint that is compatible with TonAPI (<https://docs.tonconsole.com/tonapi>) about transactions, and for the
 //! rate of TON.
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
+};
 
 use anyhow::Context;
 use chrono::{DateTime, TimeDelta, Utc};
@@ -45,6 +48,7 @@ pub(crate) struct Ton {
 
 #[derive(Deserialize)]
 struct Transaction {
+    hash: String,
     success: bool,
     utime: i64,
     in_msg: Option<Message>,
@@ -52,10 +56,17 @@ struct Transaction {
     out_msgs: Vec<Message>,
 }
 
+/// What a 404 of the API says, an `error`; a proxy's, or a wrong address's, says something else.
+type Unknown = HashMap<String, serde_json::Value>;
+
 #[derive(Deserialize)]
 struct Message {
+    hash: Option<String>,
     #[serde(default)]
     value: i64,
+    // It came back, since the receiver could not take it.
+    #[serde(default)]
+    bounced: bool,
     destination: Option<Account>,
     decoded_op_name: Option<String>,
     decoded_body: Option<serde_json::Value>,
@@ -131,20 +142,35 @@ impl Ton {
         })
     }
 
+    /// The transaction that received the money: the one of that hash, or what a message that it sent to us came to.
     async fn look_up(&self, terms: &TonTerms, hash: &str) -> Looked {
-        let Ok(request) = self.get(&["v2", "blockchain", "transactions", hash], None) else {
-            return Looked::Unavailable(None);
+        let found = match self.transaction(&["v2", "blockchain", "transactions", hash]).await {
+            // Whatever else answers under this address is no chain.
+            Ok(transaction) if !transaction.hash.eq_ignore_ascii_case(hash) => return Looked::Unavailable(None),
+            Ok(transaction) => transaction,
+            Err(looked) => return looked,
         };
-        let Ok(response) = request.send().await else {
-            return Looked::Unavailable(None);
+        let sent = found.out_msgs.iter().filter(|message| is_to(terms, message));
+        let sent = sent.max_by_key(|message| comment(message).as_deref() == Some(terms.memo.as_str()));
+        let Some(message) = sent.and_then(|message| message.hash.as_deref()) else {
+            return Looked::Found(facts(found));
         };
+        match self.transaction(&["v2", "blockchain", "messages", message, "transaction"]).await {
+            Ok(received) => Looked::Found(facts(received)),
+            Err(looked) => looked,
+        }
+    }
+
+    async fn transaction(&self, path: &[&str]) -> Result<Transaction, Looked> {
+        let request = self.get(path, None).map_err(|_| Looked::Unavailable(None))?;
+        let response = request.send().await.map_err(|_| Looked::Unavailable(None))?;
         match response.status() {
-            StatusCode::OK => match read::<Transaction>(response).await {
-                Some(transaction) => Looked::Found(facts(terms, transaction)),
-                None => Looked::Unavailable(None),
+            StatusCode::OK => read(response).await.ok_or(Looked::Unavailable(None)),
+            StatusCode::NOT_FOUND => match read::<Unknown>(response).await {
+                Some(unknown) if unknown.contains_key("error") => Err(Looked::NotFound),
+                _ => Err(Looked::Unavailable(None)),
             },
-            StatusCode::NOT_FOUND => Looked::NotFound,
-            _ => Looked::Unavailable(retry_after(&response)),
+            _ => Err(Looked::Unavailable(retry_after(&response))),
         }
     }
 }
@@ -161,24 +187,31 @@ impl Verifier for Ton {
         if hash.len() != 64 || !hash.bytes().all(|byte| byte.is_ascii_hexdigit()) {
             return Some(Finding::NotPaid("NOT_A_TRANSACTION_HASH"));
         }
+        let asked = Instant::now();
         let looked = self.look_up(&ton.terms, hash).await;
+        // The next attempt counts from the answer.
+        let now = now + asked.elapsed();
         Some(judge(&ton.terms, payment.create_time, &ton.verification, &looked, now, rand::random()))
     }
 }
 
-/// Of the message that pays to our account, whether the transaction is the sender's or ours; else of the first one.
-fn facts(terms: &TonTerms, transaction: Transaction) -> Facts {
-    let messages: Vec<Message> = transaction.in_msg.into_iter().chain(transaction.out_msgs).collect();
-    let destination =
-        |message: &Message| message.destination.as_ref().and_then(|account| raw_address(&account.address).ok());
-    let ours = messages.iter().find(|message| destination(message).as_ref() == Some(&terms.address));
-    let message = ours.or(messages.first());
+fn destination(message: &Message) -> Option<String> {
+    message.destination.as_ref().and_then(|account| raw_address(&account.address).ok())
+}
+
+fn is_to(terms: &TonTerms, message: &Message) -> bool {
+    destination(message).as_ref() == Some(&terms.address)
+}
+
+/// Of what the transaction received; money that came back was not received.
+fn facts(transaction: Transaction) -> Facts {
+    let received = transaction.in_msg.filter(|message| !message.bounced);
     Facts {
         success: transaction.success,
         time: DateTime::from_timestamp(transaction.utime, 0).unwrap_or_default(),
-        destination: message.and_then(destination),
-        nanotons: message.map_or(0, |message| message.value),
-        comment: message.and_then(comment).unwrap_or_default(),
+        destination: received.as_ref().and_then(destination),
+        nanotons: received.as_ref().map_or(0, |message| message.value),
+        comment: received.as_ref().and_then(comment).unwrap_or_default(),
     }
 }
 

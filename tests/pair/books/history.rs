@@ -51,7 +51,8 @@ async fn approve_payout(clients: &mut Clients, payout: &Payout) {
     clients.payouts.approve_payout(by("bob", request)).await.expect("an approval");
 }
 
-async fn payouts(clients: &mut Clients, partner_id: &str) {
+/// One payout of each end: paid, failed, cancelled; and one that stays open.
+pub(crate) async fn payouts(clients: &mut Clients, partner_id: &str) {
     let paid = request_payout(clients, partner_id, 10_000_000).await;
     approve_payout(clients, &paid).await;
     let request = CompletePayoutRequest {

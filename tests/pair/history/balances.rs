@@ -1,6 +1,7 @@
 //! Balances at a time.
 
 use chrono::TimeDelta;
+use p2phub_proto::referral::v1::{ListPayoutsRequest, Payout, PayoutState};
 use p2phub_tests::{
     builders::usdt,
     clients::Clients,
@@ -14,6 +15,7 @@ use referral_svc::Clock;
 use tonic::{Code, Response};
 
 use super::{balance_at, micros, now, refund, start, timestamp};
+use crate::books::history::payouts;
 
 /// Available, pending, and the version.
 async fn amounts(clients: &mut Clients, partner_id: &str, time: Option<Timestamp>) -> (i64, i64, i64) {
@@ -95,29 +97,45 @@ async fn what_was_held_then_is_pending_then() {
     pair.finish().await;
 }
 
+/// What of the payouts was open, and what paid, at a time: as each payout tells it itself.
+fn reserved_and_paid(payouts: &[Payout], time: i64) -> (i64, i64) {
+    let (mut reserved, mut paid) = (0, 0);
+    for payout in payouts {
+        let amount = payout.amount.as_ref().expect("an amount").minor_units;
+        let has_ended = payout.end_time.is_some() && micros(&payout.end_time) <= time;
+        match (micros(&payout.create_time) <= time, has_ended) {
+            (true, false) => reserved += amount,
+            (true, true) if payout.state() == PayoutState::Completed => paid += amount,
+            _ => {}
+        }
+    }
+    (reserved, paid)
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_paid_counts_from_the_payouts_end() {
+async fn what_payouts_reserved_and_paid_is_told_of_every_moment() {
     let pair = start(&Clock::default()).await;
     let mut clients = pair.clients.clone();
-    let partner = clients.register("partner", "").await.partner_id;
-    let time = 1_700_000_000_123_456;
-    let superuser = pair.referral_sql(Role::Superuser).await;
-    // Past the guards: what is tested is how rows are read.
-    let rows = format!(
-        "SET session_replication_role = replica;
-         INSERT INTO payouts (payout_id, partner_id, asset, amount, destination, requester, create_time, reserve_transaction_id,
-             state, approver, approve_time, external_ref, reason, end_time, end_transaction_id)
-         SELECT gen_random_uuid(), '{partner}', 'USDT', amount, 'there', 'a', end_time, gen_random_uuid(), state, approver,
-             CASE WHEN approver IS NOT NULL THEN end_time END, external_ref, reason, end_time, gen_random_uuid()
-         FROM (VALUES (5, 'COMPLETED', 'b', 'r1', NULL, 0), (7, 'COMPLETED', 'b', 'r2', NULL, 1), (11, 'FAILED', 'b', NULL, 'no', 0),
-                 (13, 'CANCELLED', NULL, NULL, 'no', 0)) AS v (amount, state, approver, external_ref, reason, later),
-             LATERAL (SELECT 'epoch'::timestamptz + ({time} + later) * interval '1 microsecond' AS end_time) AS t"
-    );
-    superuser.batch_execute(&rows).await.expect("payouts");
-    for (at_time, paid) in [(Some(time - 1), 0), (Some(time), 5), (Some(time + 1), 12), (None, 12)] {
-        let balance = balance_at(&mut clients, &partner, at_time.map(timestamp)).await.expect("a balance");
-        assert_eq!(balance.paid, Some(usdt(paid)), "{at_time:?}");
-        assert_eq!(balance.reserved, Some(usdt(0)));
+    let chain = clients.chain("chain", 2).await;
+    let earner = chain[0].partner_id.as_str();
+    for _ in 0..4 {
+        clients.buy_pro(&chain[1].partner_id).await;
+    }
+    let sold = now(&pair.referral_sql(Role::Owner).await, 0).await;
+    payouts(&mut clients, earner).await;
+    let request = ListPayoutsRequest { partner_id: earner.to_owned(), ..Default::default() };
+    let made = clients.payouts.list_payouts(request).await.expect("a page").into_inner().payouts;
+    let changes = made.iter().flat_map(|payout| [payout.create_time, payout.end_time]).flatten();
+    let changes: Vec<i64> = changes.map(|time| micros(&Some(time))).collect();
+    assert_eq!(changes.len(), 7, "four payouts, of which one is open");
+
+    let moments = changes.iter().flat_map(|time| [time - 1, *time]).chain([sold]);
+    for (at_time, time) in moments.map(|time| (Some(timestamp(time)), time)).chain([(None, i64::MAX)]) {
+        let (reserved, paid) = reserved_and_paid(&made, time);
+        let balance = balance_at(&mut clients, earner, at_time).await.expect("a balance");
+        assert_eq!(balance.reserved, Some(usdt(reserved)), "{time}");
+        assert_eq!(balance.paid, Some(usdt(paid)), "{time}");
+        assert_eq!(balance.available, Some(usdt(4 * 11_700_000 - reserved - paid)), "{time}");
     }
     pair.finish().await;
 }

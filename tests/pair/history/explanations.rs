@@ -1,17 +1,18 @@
 //! A commission explained.
 
-use p2phub_proto::referral::v1::{CommissionState, ExplainCommissionRequest, ExplainCommissionResponse};
+use p2phub_proto::referral::v1::{
+    CommissionState, ExplainCommissionRequest, ExplainCommissionResponse, PayoutState, TransactionKind as Kind,
+};
 use p2phub_tests::{
     builders::usdt,
     clients::Clients,
-    postgres::Role,
     refusal::{fields, refused},
 };
 use referral_svc::Clock;
 use tonic::{Code, Response, Status};
-use uuid::Uuid;
 
 use super::{refund, start};
+use crate::books::history::payouts;
 
 async fn explain(clients: &mut Clients, commission_id: &str) -> Result<Response<ExplainCommissionResponse>, Status> {
     let request = ExplainCommissionRequest { commission_id: commission_id.to_owned() };
@@ -29,18 +30,6 @@ async fn a_commission_tells_its_rule_and_all_that_became_of_it() {
     for amount in [Some(1), Some(13_000_001), None] {
         refunds.push(refund(&mut clients, &payment, amount).await.refund.expect("a refund"));
     }
-    // As a payout would have named it.
-    let payout = Uuid::now_v7();
-    let superuser = pair.referral_sql(Role::Superuser).await;
-    let rows = format!(
-        "SET session_replication_role = replica;
-         INSERT INTO payouts (payout_id, partner_id, asset, amount, destination, requester, create_time, reserve_transaction_id)
-         VALUES ('{payout}', '{}', 'USDT', 500, 'there', 'a', now(), '{sale}');
-         INSERT INTO payout_items (payout_id, number, payment_id, level, amount) VALUES ('{payout}', 1, '{}', 3, 500)",
-        chain[1].partner_id, payment.payment_id,
-    );
-    superuser.batch_execute(&rows).await.expect("a payout");
-
     let told = explain(&mut clients, &commissions[2].commission_id).await.expect("an answer").into_inner();
     let commission = told.commission.expect("a commission");
     assert_eq!((commission.level, commission.state()), (3, CommissionState::Reversed));
@@ -62,13 +51,11 @@ async fn a_commission_tells_its_rule_and_all_that_became_of_it() {
             (ids[2], 780_000, "floor(1170000 × 39000000 ÷ 39000000) − 390000 = 780000"),
         ]
     );
-    let payouts: Vec<_> =
-        told.payouts.iter().map(|one| (one.payout_id.clone(), one.amount.clone(), &*one.state)).collect();
-    assert_eq!(payouts, [(payout.to_string(), Some(usdt(500)), "REQUESTED")]);
-    // The first refund took nothing of it. The payout's transaction is the sale here, so it is told once.
-    let steps: Vec<_> = told.transactions.iter().map(|one| (one.transaction_id.as_str(), one.kind.as_str())).collect();
+    assert_eq!(told.payouts, []);
+    // The first refund took nothing of it.
+    let steps: Vec<_> = told.transactions.iter().map(|one| (one.transaction_id.as_str(), one.kind())).collect();
     let [_, second, third] = [0, 1, 2].map(|index| refunds[index].transaction_id.as_str());
-    assert_eq!(steps, [(sale.as_str(), "PRO_SALE"), (second, "REFUND"), (third, "REFUND")]);
+    assert_eq!(steps, [(sale.as_str(), Kind::ProSale), (second, Kind::Refund), (third, Kind::Refund)]);
     assert!(told.transactions.iter().all(|one| one.create_time.is_some()));
 
     let unknown = format!("{}.9", payment.payment_id);
@@ -79,5 +66,35 @@ async fn a_commission_tells_its_rule_and_all_that_became_of_it() {
         let status = refused(explain(&mut clients, malformed).await, Code::InvalidArgument, "INVALID_ARGUMENT");
         assert_eq!(fields(&status), ["commission_id"], "{malformed}");
     }
+    pair.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commission_names_the_payouts_that_took_it() {
+    let pair = start(&Clock::default()).await;
+    let mut clients = pair.clients.clone();
+    let chain = clients.chain("chain", 2).await;
+    let mut sold = Vec::new();
+    for _ in 0..4 {
+        sold.extend(clients.buy_pro(&chain[1].partner_id).await.1);
+    }
+    payouts(&mut clients, &chain[0].partner_id).await;
+    // The oldest is paid first: 10.00 of it for good, the rest by whichever payout came next, and next.
+    let told = explain(&mut clients, &sold[0].commission_id).await.expect("an answer").into_inner();
+    let units = |amount: &Option<p2phub_proto::referral::v1::Amount>| amount.as_ref().expect("an amount").minor_units;
+    let parts: Vec<_> = told.payouts.iter().map(|part| (units(&part.amount), part.state())).collect();
+    assert_eq!(
+        parts,
+        [
+            (10_000_000, PayoutState::Completed),
+            (1_700_000, PayoutState::Failed),
+            (1_700_000, PayoutState::Cancelled),
+            (1_700_000, PayoutState::Requested),
+        ]
+    );
+    let kinds: Vec<Kind> = told.transactions.iter().map(|step| step.kind()).collect();
+    let ended = |kind| [Kind::PayoutReserved, kind];
+    let (paid, returned) = (ended(Kind::PayoutPaid), ended(Kind::PayoutReturned));
+    assert_eq!(kinds, [&[Kind::ProSale][..], &paid, &returned, &returned, &[Kind::PayoutReserved]].concat());
     pair.finish().await;
 }

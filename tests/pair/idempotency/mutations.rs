@@ -4,11 +4,13 @@ use std::net::SocketAddr;
 
 use http::uri::PathAndQuery;
 use p2phub_proto::referral::v1::{
-    AttachReferrerRequest, BroadcastFilter, CancelBroadcastRequest, ConfirmPaymentRequest, CreateBroadcastRequest,
-    CreatePaymentRequest, Product, RejectPaymentRequest, SubmitPaymentRequest, UpdatePartnerRequest,
+    ApproveAdjustmentRequest, ApprovePayoutRequest, AttachReferrerRequest, BroadcastFilter, CancelBroadcastRequest,
+    CancelPayoutRequest, CompletePayoutRequest, ConfirmPaymentRequest, CreateBroadcastRequest, CreatePaymentRequest,
+    FailPayoutRequest, Product, ProposeAdjustmentRequest, RefundPaymentRequest, RejectAdjustmentRequest,
+    RejectPaymentRequest, RequestPayoutRequest, SubmitPaymentRequest, UpdatePartnerRequest,
 };
 use p2phub_tests::{
-    builders::{registration, request_id},
+    builders::{adjustment_proposal, payout_completion, payout_request, refund, registration, request_id},
     clients::{Clients, channel},
     raw::Bytes,
 };
@@ -93,7 +95,7 @@ pub(super) async fn mutations(clients: &mut Clients) -> Vec<Mutation> {
         reason: reason.to_owned(),
         ..Default::default()
     };
-    vec![
+    let mut mutations = vec![
         Mutation::new("PartnerService/RegisterPartner", &registered("new"), &registered("newer")),
         Mutation::new("PartnerService/AttachReferrer", &attached(&root), &attached(buyer)),
         Mutation::new("PartnerService/UpdatePartner", &updated("Ann"), &updated("Bob")),
@@ -103,6 +105,63 @@ pub(super) async fn mutations(clients: &mut Clients) -> Vec<Mutation> {
         Mutation::new("PaymentService/RejectPayment", &rejected("no money came"), &rejected("other")),
         Mutation::new("BroadcastService/CreateBroadcast", &broadcast("Hello"), &broadcast("Bye")),
         Mutation::new("BroadcastService/CancelBroadcast", &cancelled("a wrong date"), &cancelled("other")),
+    ];
+    mutations.extend(money(clients, buyer).await);
+    mutations
+}
+
+/// Refunds, payouts and adjustments, each on one of its own; calls come from `local`, who asked for none of them.
+async fn money(clients: &mut Clients, buyer: &str) -> Vec<Mutation> {
+    let (paid, earned) = clients.buy_pro(buyer).await;
+    let partner = &earned[0].earner_id;
+    clients.adjust(partner, 100_000_000).await;
+    let mut payouts = Vec::new();
+    for _ in 0..4 {
+        payouts.push(clients.request_payout(partner, Some(10_000_000)).await.payout_id);
+    }
+    for payout_id in &payouts[1..3] {
+        clients.approve_payout(payout_id).await;
+    }
+    let proposed = [
+        clients.propose_adjustment(partner, 1).await.adjustment_id,
+        clients.propose_adjustment(partner, 2).await.adjustment_id,
+        clients.propose_adjustment(partner, 3).await.adjustment_id,
+    ];
+    let refunded = |units| RefundPaymentRequest { request_id: String::new(), ..refund(&paid.payment_id, Some(units)) };
+    let requested = |units| RequestPayoutRequest { request_id: String::new(), ..payout_request(partner, Some(units)) };
+    let approved = |payout_id: &str| ApprovePayoutRequest { payout_id: payout_id.to_owned(), ..Default::default() };
+    let completed = |external_ref| CompletePayoutRequest {
+        request_id: String::new(),
+        ..payout_completion(&payouts[1], external_ref)
+    };
+    let failed = |reason: &str| FailPayoutRequest {
+        payout_id: payouts[2].clone(),
+        reason: reason.to_owned(),
+        ..Default::default()
+    };
+    let cancelled = |reason: &str| CancelPayoutRequest {
+        payout_id: payouts[3].clone(),
+        reason: reason.to_owned(),
+        ..Default::default()
+    };
+    let proposal =
+        |units| ProposeAdjustmentRequest { request_id: String::new(), ..adjustment_proposal(partner, units) };
+    let booked = |id: &str| ApproveAdjustmentRequest { adjustment_id: id.to_owned(), ..Default::default() };
+    let declined = |reason: &str| RejectAdjustmentRequest {
+        adjustment_id: proposed[1].clone(),
+        reason: reason.to_owned(),
+        ..Default::default()
+    };
+    vec![
+        Mutation::new("PaymentService/RefundPayment", &refunded(5), &refunded(6)),
+        Mutation::new("PayoutService/RequestPayout", &requested(10_000_000), &requested(10_000_001)),
+        Mutation::new("PayoutService/ApprovePayout", &approved(&payouts[0]), &approved(&payouts[1])),
+        Mutation::new("PayoutService/CompletePayout", &completed("transfer"), &completed("other")),
+        Mutation::new("PayoutService/FailPayout", &failed("the address is closed"), &failed("other")),
+        Mutation::new("PayoutService/CancelPayout", &cancelled("a wrong address"), &cancelled("other")),
+        Mutation::new("LedgerService/ProposeAdjustment", &proposal(5), &proposal(-5)),
+        Mutation::new("LedgerService/ApproveAdjustment", &booked(&proposed[0]), &booked(&proposed[2])),
+        Mutation::new("LedgerService/RejectAdjustment", &declined("counted twice"), &declined("other")),
     ]
 }
 

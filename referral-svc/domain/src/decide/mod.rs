@@ -131,12 +131,17 @@ pub fn decide(state: &State, command: &Command, context: &Context<'_>, ids: &mut
             (payment::reject(state, *payment_id, reason, context)?, payment_id.to_string(), reason.clone())
         }
         Command::RefundPayment { payment_id, amount, reason } => {
-            (refund::refund(state, *payment_id, *amount, reason, context, ids)?, payment_id.to_string(), reason.clone())
+            let verdict = refund::refund(state, *payment_id, *amount, reason, context, ids)?;
+            let detail = match &verdict.outcome {
+                Ok(Outcome::Refunded { refund, .. }) => format!("{}: {reason}", refund.amount),
+                _ => reason.clone(),
+            };
+            (verdict, payment_id.to_string(), detail)
         }
         Command::SettleVerification { payment_id, external_ref, finding } => (
             verification::settle(state, *payment_id, external_ref, finding, context, ids)?,
             payment_id.to_string(),
-            finding.word().to_owned(),
+            format!("{}: {}", finding.word(), external_ref.as_str()),
         ),
         Command::ReleaseCommissions { commissions } => (
             release::release(state, commissions, context, ids)?,
@@ -145,11 +150,13 @@ pub fn decide(state: &State, command: &Command, context: &Context<'_>, ids: &mut
         ),
         Command::RequestPayout { partner_id, amount, destination } => {
             let verdict = payout::request(state, *partner_id, *amount, destination, context, ids)?;
-            let subject = match &verdict.outcome {
-                Ok(Outcome::PayoutRequested(payout)) => payout.payout_id.to_string(),
-                _ => partner_id.to_string(),
+            let (subject, detail) = match &verdict.outcome {
+                Ok(Outcome::PayoutRequested(payout)) => {
+                    (payout.payout_id.to_string(), format!("{} to {destination:?}", payout.amount))
+                }
+                _ => (partner_id.to_string(), destination.clone()),
             };
-            (verdict, subject, destination.clone())
+            (verdict, subject, detail)
         }
         Command::ApprovePayout { payout_id } => {
             (payout::approve(state, *payout_id, context)?, payout_id.to_string(), String::new())
@@ -171,7 +178,8 @@ pub fn decide(state: &State, command: &Command, context: &Context<'_>, ids: &mut
                 Ok(Outcome::AdjustmentProposed(adjustment)) => adjustment.adjustment_id.to_string(),
                 _ => partner_id.to_string(),
             };
-            (verdict, subject, reason.clone())
+            let detail = format!("{amount} minor units of {}: {reason}", asset.ticker());
+            (verdict, subject, detail)
         }
         Command::ApproveAdjustment { adjustment_id } => {
             (adjustment::approve(state, *adjustment_id, context, ids)?, adjustment_id.to_string(), String::new())

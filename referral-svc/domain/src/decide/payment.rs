@@ -1,5 +1,7 @@
 //! Decisions about payments: opening, review, and the sale.
 
+use chrono::{DateTime, Utc};
+
 use super::{Context, Result, Undecided, Verdict, later, notice};
 use crate::{
     command::{Outcome, Refusal},
@@ -88,13 +90,22 @@ pub(super) fn used_by_another(state: &State, payment_id: PaymentId, external_ref
 
 /// Refused, but on record: somewhere there may be money.
 fn too_late(payment: &Payment, state: PaymentState, external_ref: &ExternalRef, context: &Context<'_>) -> Verdict {
+    let late_reference = late_reference(payment, external_ref, context.now);
+    Verdict { outcome: Err(Refusal::PaymentExpired(state)), changes: Changes { late_reference, ..Changes::default() } }
+}
+
+/// The record of a reference that was not accepted; none if there is one.
+pub(super) fn late_reference(
+    payment: &Payment,
+    external_ref: &ExternalRef,
+    now: DateTime<Utc>,
+) -> Option<LateReference> {
     let known = payment.late_references.iter().any(|late| late.external_ref == *external_ref);
-    let late_reference = (!known).then(|| LateReference {
+    (!known).then(|| LateReference {
         payment_id: payment.payment_id,
         external_ref: external_ref.clone(),
-        create_time: context.now,
-    });
-    Verdict { outcome: Err(Refusal::PaymentExpired(state)), changes: Changes { late_reference, ..Changes::default() } }
+        create_time: now,
+    })
 }
 
 pub(super) fn confirm(

@@ -26,7 +26,11 @@ pub(super) fn settle(
     }
     let verification = Verification {
         attempts: ton.verification.attempts.saturating_add(1),
-        first_attempt_time: ton.verification.first_attempt_time.or(Some(context.now)),
+        // An outage uses up nobody's patience.
+        first_answer_time: match finding.is_outage() {
+            true => None,
+            false => ton.verification.first_answer_time.or(Some(context.now)),
+        },
         next_attempt_time: None,
         finding: finding.word().to_owned(),
         traceparent: ton.verification.traceparent.clone(),
@@ -47,6 +51,9 @@ pub(super) fn settle(
         Finding::NotPaid(_) => Payment { progress: Progress::Pending, ..asked(verification) },
         Finding::Later(_, time) => asked(Verification { next_attempt_time: Some(*time), ..verification }),
     };
-    let changes = Changes { payments: vec![changed], ..Changes::default() };
+    // Back means: on record, for somewhere there may be money.
+    let is_back = matches!(changed.progress, Progress::Pending);
+    let late_reference = if is_back { payment::late_reference(looked_at, external_ref, context.now) } else { None };
+    let changes = Changes { payments: vec![changed], late_reference, ..Changes::default() };
     Ok(Verdict::done(Outcome::VerificationSettled, changes))
 }

@@ -33,8 +33,11 @@ pub enum Looked {
 /// The clocks of chain and database may differ by so much.
 const ALLOWANCE: TimeDelta = TimeDelta::minutes(5);
 
-/// How long an unknown transaction is waited for since it was first looked up.
+/// How long an unknown transaction is waited for since the chain first answered.
 const UNKNOWN_FOR: TimeDelta = TimeDelta::minutes(30);
+
+/// And how often it was asked about by then: the service may have been away itself.
+const UNKNOWN_TIMES: i32 = 5;
 
 const RETRY_FIRST: TimeDelta = TimeDelta::seconds(2);
 const RETRY_MAX: TimeDelta = TimeDelta::minutes(5);
@@ -55,8 +58,8 @@ pub fn judge(
             Some(fault) => Finding::NotPaid(fault),
         },
         Looked::NotFound => {
-            let since = verification.first_attempt_time.unwrap_or(now);
-            if now.signed_duration_since(since) >= UNKNOWN_FOR {
+            let since = verification.first_answer_time.unwrap_or(now);
+            if now.signed_duration_since(since) >= UNKNOWN_FOR && verification.attempts >= UNKNOWN_TIMES {
                 Finding::NotPaid("NOT_FOUND")
             } else {
                 Finding::Later("NOT_FOUND", again())
@@ -64,7 +67,7 @@ pub fn judge(
         }
         Looked::Unavailable(at_least) => {
             let floor = at_least.and_then(|wait| now.checked_add_signed(wait)).unwrap_or(now);
-            Finding::Later("VERIFIER_UNAVAILABLE", again().max(floor))
+            Finding::Later(Finding::UNAVAILABLE, again().max(floor))
         }
     }
 }
@@ -147,8 +150,8 @@ mod tests {
     #[test]
     fn the_unknown_is_waited_for_and_an_outage_for_ever() {
         let since = |minutes: i64| Verification {
-            attempts: 3,
-            first_attempt_time: Some(now() + TimeDelta::minutes(10 - minutes)),
+            attempts: 5,
+            first_answer_time: Some(now() + TimeDelta::minutes(10 - minutes)),
             ..Verification::default()
         };
         assert!(matches!(verdict(Looked::NotFound, &since(29)), Finding::Later("NOT_FOUND", _)));

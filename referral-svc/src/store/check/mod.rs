@@ -205,7 +205,7 @@ impl Slice<'_> {
 fn counted(query: &str) -> String {
     format!(
         "SELECT name, count(*) FILTER (WHERE looked) AS rows, count(*) FILTER (WHERE looked AND fine IS NOT TRUE) AS offenders,
-             coalesce((array_agg(who ORDER BY who) FILTER (WHERE looked AND fine IS NOT TRUE))[1:{EXAMPLES_MAX}], '{{}}') AS examples
+             coalesce((array_agg(who) FILTER (WHERE looked AND fine IS NOT TRUE))[1:{EXAMPLES_MAX}], '{{}}') AS examples
          FROM ({query}) AS found (name, who, looked, fine) GROUP BY name"
     )
 }

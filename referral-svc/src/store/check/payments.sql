@@ -14,7 +14,7 @@ WITH p AS MATERIALIZED (
     FROM payout_items i JOIN payouts o USING (payout_id)
     WHERE SLICE(i.payment_id) GROUP BY i.payment_id, i.level
 )
-SELECT v.name, p.payment_id::text AS who, true AS looked, v.fine
+SELECT v.name, CASE WHEN v.fine THEN '' ELSE p.payment_id::text END AS who, true AS looked, v.fine
 FROM p
 LEFT JOIN ledger_transactions t USING (transaction_id)
 LEFT JOIN refunded r ON r.payment_id = p.payment_id
@@ -23,7 +23,7 @@ CROSS JOIN LATERAL (VALUES
     ('refunds_equal_payments', p.refunded = coalesce(r.amount, 0))
 ) AS v (name, fine)
 UNION ALL
-SELECT v.name, c.payment_id || ' level ' || c.level, true, v.fine
+SELECT v.name, CASE WHEN v.fine THEN '' ELSE c.payment_id || ' level ' || c.level END, true, v.fine
 FROM commissions c
 LEFT JOIN p USING (payment_id)
 LEFT JOIN taken k ON k.payment_id = c.payment_id AND k.level = c.level
