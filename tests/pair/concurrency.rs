@@ -94,7 +94,11 @@ pub(crate) struct Twice {
 
 impl Twice {
     pub(crate) async fn start() -> Self {
-        let pair = Pair::start().await;
+        Self::of(Pair::start().await).await
+    }
+
+    /// The pair, and its second referral-svc.
+    pub(crate) async fn of(pair: Pair) -> Self {
         let address = ports::free();
         let other = pair.another_referral(address).await;
         let instances = [pair.clients.clone(), Clients::new(address, pair.notify_address)];

@@ -29,6 +29,7 @@ mod outage;
 mod payments;
 mod payouts;
 mod publisher;
+mod races;
 mod reconcile;
 mod reflection;
 mod refunds;

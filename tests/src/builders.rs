@@ -4,9 +4,10 @@ mod money;
 
 use p2phub_proto::referral::v1::{
     Amount, Commission, ConfirmPaymentRequest, CreatePaymentRequest, GetBalanceRequest, GetPartnerRequest,
-    GetPaymentRequest, Partner, Payment, Product, RefundPaymentRequest, RefundPaymentResponse, RegisterPartnerRequest,
-    get_partner_request::Key,
+    GetPaymentRequest, Partner, Payment, Payout, Product, RefundPaymentRequest, RefundPaymentResponse,
+    RegisterPartnerRequest, RequestPayoutRequest, get_partner_request::Key,
 };
+use tonic::{Request, Status};
 use uuid::Uuid;
 
 pub use money::*;
@@ -24,6 +25,13 @@ pub fn request_id() -> String {
 /// An amount in minor units of the only asset.
 pub fn usdt(minor_units: i64) -> Amount {
     Amount { asset: ASSET.to_owned(), minor_units }
+}
+
+/// The message, sent by this caller.
+pub fn by<T>(caller: &str, message: T) -> Request<T> {
+    let mut request = Request::new(message);
+    request.metadata_mut().insert("p2phub-caller", caller.parse().expect("a name"));
+    request
 }
 
 /// A registration that is valid; `code` may be empty.
@@ -82,6 +90,17 @@ impl Clients {
     /// Gives back so much of a payment; none: all that is left.
     pub async fn refund(&mut self, payment_id: &str, minor_units: Option<i64>) -> RefundPaymentResponse {
         self.payments.refund_payment(refund(payment_id, minor_units)).await.expect("a refund").into_inner()
+    }
+
+    /// Asks for a payout of so much; none: all that is available.
+    pub async fn request_payout(&mut self, partner_id: &str, minor_units: Option<i64>) -> Result<Payout, Status> {
+        let request = RequestPayoutRequest {
+            request_id: request_id(),
+            partner_id: partner_id.to_owned(),
+            amount: minor_units.map(usdt),
+            destination: "a wallet".to_owned(),
+        };
+        Ok(self.payouts.request_payout(request).await?.into_inner().payout.expect("a payout"))
     }
 
     /// What a partner can be paid out, in minor units.

@@ -17,8 +17,11 @@ use super::{
 
 const AT_ONCE: usize = 16;
 
+/// Of more people than so many, only every fourth one is read in full.
+const IN_FULL: usize = 2_000;
+
 /// How long reading takes at most: what expires meanwhile may be seen either way.
-const MEANWHILE: Micros = 60_000_000;
+const MEANWHILE: Micros = 20 * 60 * 1_000_000;
 
 pub(super) async fn agree(world: &World, clients: &Clients, now: Micros) {
     let members = world.below(|_| true);
@@ -92,21 +95,8 @@ async fn person_agrees(
     let [members, early, late] = networks;
     assert_eq!(person.below, members, "the model's own counts of {partner_id}");
     assert_eq!(levels.iter().map(|level| level.members).collect::<Vec<_>>(), members, "{partner_id}");
-    let pro: Vec<_> = levels.iter().map(|level| level.pro_members).collect();
-    assert!(pro == early || pro == late, "{partner_id}: {pro:?} are PRO, not {early:?}");
-
-    let request = pb::GetLineageRequest { partner_id: partner_id.clone() };
-    let ancestors = clients.partners.get_lineage(request).await.expect("an answer").into_inner().ancestors;
-    let above = world.above(index).into_iter().zip(1..=9);
-    let above: Vec<_> =
-        above.map(|(above, level)| pb::Ancestor { level, partner_id: world.people[above].id.clone() }).collect();
-    assert_eq!(ancestors, above, "{partner_id}");
-
-    let request = pb::ListXpAwardsRequest { partner_id: partner_id.clone(), page_size: 500, ..Default::default() };
-    let awards = clients.partners.list_xp_awards(request).await.expect("an answer").into_inner().xp_awards;
-    if person.awards <= 500 {
-        assert_eq!(awards.len(), person.awards, "{partner_id}");
-        assert_eq!(awards.iter().map(|award| award.xp).sum::<i64>(), person.xp, "{partner_id}");
+    for ((level, early), late) in levels.iter().zip(early).zip(late) {
+        assert!((late..=early).contains(&level.pro_members), "{partner_id}: {level:?}, not {early} or down to {late}");
     }
 
     let request =
@@ -125,6 +115,23 @@ async fn person_agrees(
     let open: i64 = shares().map(|share| share.open()).chain(adjusted).sum();
     let held: i64 = shares().filter(|share| share.held).map(|share| share.left()).sum();
     assert_eq!((open, held), (person.available, person.pending), "what {partner_id} can claim is the balance");
+
+    if world.people.len() > IN_FULL && !index.is_multiple_of(4) {
+        return;
+    }
+    let request = pb::GetLineageRequest { partner_id: partner_id.clone() };
+    let ancestors = clients.partners.get_lineage(request).await.expect("an answer").into_inner().ancestors;
+    let above = world.above(index).into_iter().zip(1..=9);
+    let above: Vec<_> =
+        above.map(|(above, level)| pb::Ancestor { level, partner_id: world.people[above].id.clone() }).collect();
+    assert_eq!(ancestors, above, "{partner_id}");
+
+    let request = pb::ListXpAwardsRequest { partner_id: partner_id.clone(), page_size: 500, ..Default::default() };
+    let awards = clients.partners.list_xp_awards(request).await.expect("an answer").into_inner().xp_awards;
+    if person.awards <= 500 {
+        assert_eq!(awards.len(), person.awards, "{partner_id}");
+        assert_eq!(awards.iter().map(|award| award.xp).sum::<i64>(), person.xp, "{partner_id}");
+    }
 
     let rank = clients.leaderboard.get_partner_rank(pb::GetPartnerRankRequest { partner_id }).await;
     let rank = rank.expect("an answer").into_inner();
