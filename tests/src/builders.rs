@@ -5,7 +5,7 @@ mod money;
 use p2phub_proto::referral::v1::{
     Amount, Commission, ConfirmPaymentRequest, CreatePaymentRequest, GetBalanceRequest, GetPartnerRequest,
     GetPaymentRequest, Partner, Payment, Payout, Product, RefundPaymentRequest, RefundPaymentResponse,
-    RegisterPartnerRequest, RequestPayoutRequest, get_partner_request::Key,
+    RegisterPartnerRequest, get_partner_request::Key,
 };
 use tonic::{Request, Status};
 use uuid::Uuid;
@@ -92,14 +92,9 @@ impl Clients {
         self.payments.refund_payment(refund(payment_id, minor_units)).await.expect("a refund").into_inner()
     }
 
-    /// Asks for a payout of so much; none: all that is available.
-    pub async fn request_payout(&mut self, partner_id: &str, minor_units: Option<i64>) -> Result<Payout, Status> {
-        let request = RequestPayoutRequest {
-            request_id: request_id(),
-            partner_id: partner_id.to_owned(),
-            amount: minor_units.map(usdt),
-            destination: "a wallet".to_owned(),
-        };
+    /// Asks for a payout of so much, which may be refused; none: all that is available.
+    pub async fn try_payout(&mut self, partner_id: &str, minor_units: Option<i64>) -> Result<Payout, Status> {
+        let request = payout_request(partner_id, minor_units);
         Ok(self.payouts.request_payout(request).await?.into_inner().payout.expect("a payout"))
     }
 

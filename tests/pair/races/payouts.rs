@@ -13,7 +13,7 @@ use super::{SHARE, Stage, done, refunded};
 use crate::concurrency::at_once;
 
 async fn requested(mut clients: Clients, partner_id: String, amount: Option<i64>) -> Result<Payout, Status> {
-    clients.request_payout(&partner_id, amount).await
+    clients.try_payout(&partner_id, amount).await
 }
 
 async fn approved(mut clients: Clients, payout_id: String) -> Result<PayoutState, Status> {
@@ -80,7 +80,7 @@ async fn a_payout_goes_one_way() {
     let stage = Stage::set(0).await;
     for round in 0..6 {
         let (earner, _) = stage.earner(&format!("one-way-{round}"), 1).await;
-        let payout = stage.clients(0).request_payout(&earner.partner_id, None).await.expect("a payout").payout_id;
+        let payout = stage.clients(0).try_payout(&earner.partner_id, None).await.expect("a payout").payout_id;
         let (approvals, cancellations) = tokio::join!(
             at_once((0..4).map(|turn| approved(stage.clients(turn), payout.clone())).collect::<Vec<_>>()),
             at_once((0..4).map(|turn| cancelled(stage.clients(turn), payout.clone())).collect::<Vec<_>>()),

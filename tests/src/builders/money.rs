@@ -1,26 +1,17 @@
 //! What happens to money after a sale: payouts, adjustments. Whatever takes two callers is done by two.
 
+use super::{by, request_id, usdt};
+use crate::clients::Clients;
 use p2phub_proto::referral::v1::{
     Adjustment, ApproveAdjustmentRequest, ApprovePayoutRequest, CancelPayoutRequest, CompletePayoutRequest,
     FailPayoutRequest, GetPayoutRequest, Payout, ProposeAdjustmentRequest, RequestPayoutRequest,
 };
-use tonic::Request;
-
-use super::{request_id, usdt};
-use crate::clients::Clients;
 
 /// Who requests payouts and proposes adjustments.
 pub const FIRST_CALLER: &str = "operator-1";
 
 /// Who approves them.
 pub const SECOND_CALLER: &str = "operator-2";
-
-/// A call under this name.
-pub fn by<T>(caller: &str, message: T) -> Request<T> {
-    let mut request = Request::new(message);
-    request.metadata_mut().insert("p2phub-caller", caller.parse().expect("a caller's name"));
-    request
-}
 
 /// A valid request; without minor units it is for all that is available.
 pub fn payout_request(partner_id: &str, minor_units: Option<i64>) -> RequestPayoutRequest {
