@@ -159,10 +159,11 @@ impl Run {
             self.follow_job(&decided).await;
         }
         let epoch = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint";
+        let begun = Instant::now();
         let now = self.record.number(epoch).await + ahead;
         self.world.assert_noticed(now - 1_000_000);
         self.world.assert_released(now - 1_000_000);
-        reads::agree(&self.world, &self.pair.clients, now).await;
+        reads::agree(&self.world, &self.pair.clients, reads::Reading { begun, since: now }).await;
         let audited = format!(
             "SELECT count(*) FROM audit_events WHERE request_id IS NOT NULL AND outcome NOT IN ({UNREMEMBERED})"
         );

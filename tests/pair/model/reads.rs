@@ -1,7 +1,7 @@
 //! What can be read at the end, against the model: every partner, network, lineage, balance, rank, payment with its
 //! commissions and refunds, payout with what it pays, and adjustment.
 
-use std::cmp::Reverse;
+use std::{cmp::Reverse, time::Instant};
 
 use futures_util::{StreamExt, stream};
 use p2phub_proto::referral::v1::{self as pb, get_partner_request::Key};
@@ -20,23 +20,34 @@ const AT_ONCE: usize = 16;
 /// Of more people than so many, only every fourth one is read in full.
 const IN_FULL: usize = 2_000;
 
-/// How long reading takes at most: what expires meanwhile may be seen either way.
-const MEANWHILE: Micros = 20 * 60 * 1_000_000;
+/// When reading began, by both clocks: what expires while it goes on may be seen either way.
+#[derive(Clone, Copy)]
+pub(super) struct Reading {
+    /// Taken no later than `since`.
+    pub(super) begun: Instant,
+    pub(super) since: Micros,
+}
 
-pub(super) async fn agree(world: &World, clients: &Clients, now: Micros) {
+impl Reading {
+    /// The database's time by now, at the latest.
+    fn until(self) -> Micros {
+        self.since + Micros::try_from(self.begun.elapsed().as_micros()).expect("not that long")
+    }
+}
+
+pub(super) async fn agree(world: &World, clients: &Clients, reading: Reading) {
     let members = world.below(|_| true);
-    let pro = [now, now + MEANWHILE].map(|now| world.below(|one| one.is_pro(now)));
     let mut by_xp: Vec<i64> = world.people.iter().map(|person| person.xp).collect();
     by_xp.sort_unstable();
     let people: Vec<_> = (0..world.people.len())
         .map(|person| {
             let better = by_xp.len() - by_xp.partition_point(|xp| *xp <= world.people[person].xp);
-            let networks = [members[person], pro[0][person], pro[1][person]];
-            person_agrees(world, person, networks, better, clients.clone(), now)
+            person_agrees(world, person, members[person], better, clients.clone(), reading)
         })
         .collect();
-    stream::iter(people).buffer_unordered(AT_ONCE).collect::<()>().await;
-    let bills: Vec<_> = (0..world.bills.len()).map(|bill| bill_agrees(world, bill, clients.clone(), now)).collect();
+    let counted: Vec<(usize, [i64; 9])> = stream::iter(people).buffer_unordered(AT_ONCE).collect().await;
+    pro_counts_agree(world, &counted, reading);
+    let bills: Vec<_> = (0..world.bills.len()).map(|bill| bill_agrees(world, bill, clients.clone(), reading)).collect();
     stream::iter(bills).buffer_unordered(AT_ONCE).collect::<()>().await;
     let payouts: Vec<_> = world.payouts.iter().map(|payout| payout_agrees(payout, clients.clone())).collect();
     stream::iter(payouts).buffer_unordered(AT_ONCE).collect::<()>().await;
@@ -63,22 +74,33 @@ async fn adjustments_agree(world: &World, mut clients: Clients) {
     }
 }
 
-/// Equal as of one of the two ends of reading.
-fn assert_shown<T: PartialEq + std::fmt::Debug>(actual: &T, show: impl Fn(Micros) -> T, now: Micros) {
-    if *actual != show(now + MEANWHILE) {
-        assert_eq!(*actual, show(now));
+/// Exactly those with PRO, unless that of some ended while they were read.
+fn pro_counts_agree(world: &World, counted: &[(usize, [i64; 9])], reading: Reading) {
+    let [early, late] = [reading.since, reading.until()].map(|now| world.below(|one| one.is_pro(now)));
+    for (index, counts) in counted {
+        for ((count, early), late) in counts.iter().zip(early[*index]).zip(late[*index]) {
+            let id = &world.people[*index].id;
+            assert!((late..=early).contains(count), "{id}: {counts:?}, not {early} or down to {late}");
+        }
     }
 }
 
-/// `networks` are who stands below: all, and those with PRO now and after reading.
+/// Equal as of one of the two ends of reading.
+fn assert_shown<T: PartialEq + std::fmt::Debug>(actual: &T, show: impl Fn(Micros) -> T, reading: Reading) {
+    if *actual != show(reading.until()) {
+        assert_eq!(*actual, show(reading.since));
+    }
+}
+
+/// `members` are who stands below. Returns how many of them are counted as PRO.
 async fn person_agrees(
     world: &World,
     index: usize,
-    networks: [[i64; 9]; 3],
+    members: [i64; 9],
     better: usize,
     mut clients: Clients,
-    now: Micros,
-) {
+    reading: Reading,
+) -> (usize, [i64; 9]) {
     let person = &world.people[index];
     let partner_id = person.id.clone();
     let key = match index % 3 {
@@ -88,16 +110,14 @@ async fn person_agrees(
     };
     let answer = clients.partners.get_partner(pb::GetPartnerRequest { key: Some(key) }).await.expect("an answer");
     let partner = answer.into_inner().partner.expect("a partner");
-    assert_shown(&partner, |now| world.show(index, now), now);
+    assert_shown(&partner, |now| world.show(index, now), reading);
 
     let request = pb::GetNetworkRequest { partner_id: partner_id.clone(), ..Default::default() };
     let levels = clients.partners.get_network(request).await.expect("an answer").into_inner().levels;
-    let [members, early, late] = networks;
     assert_eq!(person.below, members, "the model's own counts of {partner_id}");
     assert_eq!(levels.iter().map(|level| level.members).collect::<Vec<_>>(), members, "{partner_id}");
-    for ((level, early), late) in levels.iter().zip(early).zip(late) {
-        assert!((late..=early).contains(&level.pro_members), "{partner_id}: {level:?}, not {early} or down to {late}");
-    }
+    let counted: Vec<i64> = levels.iter().map(|level| level.pro_members).collect();
+    let counted = (index, counted.try_into().expect("nine levels"));
 
     let request =
         pb::GetBalanceRequest { partner_id: partner_id.clone(), asset: ASSET.to_owned(), ..Default::default() };
@@ -117,7 +137,7 @@ async fn person_agrees(
     assert_eq!((open, held), (person.available, person.pending), "what {partner_id} can claim is the balance");
 
     if world.people.len() > IN_FULL && !index.is_multiple_of(4) {
-        return;
+        return counted;
     }
     let request = pb::GetLineageRequest { partner_id: partner_id.clone() };
     let ancestors = clients.partners.get_lineage(request).await.expect("an answer").into_inner().ancestors;
@@ -136,13 +156,14 @@ async fn person_agrees(
     let rank = clients.leaderboard.get_partner_rank(pb::GetPartnerRankRequest { partner_id }).await;
     let rank = rank.expect("an answer").into_inner();
     assert_eq!((usize::try_from(rank.rank), rank.xp), (Ok(better + 1), person.xp));
+    counted
 }
 
-async fn bill_agrees(world: &World, index: usize, mut clients: Clients, now: Micros) {
+async fn bill_agrees(world: &World, index: usize, mut clients: Clients, reading: Reading) {
     let bill = &world.bills[index];
     let request = pb::GetPaymentRequest { payment_id: bill.id().to_owned() };
     let answer = clients.payments.get_payment(request).await.expect("an answer").into_inner();
-    assert_shown(&payment(answer.payment), |now| bill.show(now), now);
+    assert_shown(&payment(answer.payment), |now| bill.show(now), reading);
     assert_eq!(answer.commissions, bill.commissions(), "{}", bill.id());
     assert_eq!(answer.refunds, bill.refunds, "{}", bill.id());
 }
