@@ -14,7 +14,6 @@ use referral_domain::{
     id::IdSource,
     payment::Method,
     plan::Plan,
-    seal::Head,
     state::{Changes, Decision, State},
     ton::TonOffer,
 };
@@ -25,7 +24,7 @@ use uuid::Uuid;
 use super::{
     load,
     queue::{Answer, Failed, Queued, Settled},
-    write::Written,
+    write::{ChainEnd, Written},
 };
 use crate::{
     metrics::{CommitTimer, Tally},
@@ -67,28 +66,28 @@ impl From<Error> for Failure {
     }
 }
 
-/// Commits the batch, or fails whole. `head` is where this process's chain of blocks ends.
+/// Commits the batch, or fails whole. `chain` is where this process's chain of blocks ends.
 pub(super) async fn commit(
     pool: &Pool,
     rules: &Rules,
-    head: &mut Option<Head>,
+    chain: &mut Option<ChainEnd>,
     batch: &[Queued],
 ) -> std::result::Result<Answers, Failure> {
     let timer = CommitTimer::start();
     let mut transaction = Transaction::begin(database::connect(pool).await?).await?;
     // Only what is known to be committed is followed by more: whatever else happens on the way, a new chain begins.
-    let known = head.take();
+    let known = chain.take();
     match decide_and_write(&mut transaction, rules, known, batch).await {
         Ok((answers, Some(sealed))) => match transaction.commit().await {
             Ok(()) => {
-                *head = Some(sealed);
+                *chain = Some(sealed);
                 timer.committed(batch.len());
                 Ok(answers)
             }
             Err(error) => Err(Failure::AtCommit(error, answers)),
         },
         Ok((answers, None)) => {
-            *head = known;
+            *chain = known;
             transaction.roll_back().await?;
             timer.unchanged(batch.len());
             Ok(answers)
@@ -109,9 +108,9 @@ fn key(queued: &Queued) -> Option<RequestKey> {
 async fn decide_and_write(
     transaction: &mut Transaction,
     rules: &Rules,
-    head: Option<Head>,
+    chain: Option<ChainEnd>,
     batch: &[Queued],
-) -> Result<(Answers, Option<Head>)> {
+) -> Result<(Answers, Option<ChainEnd>)> {
     let tree_changes = batch.iter().any(|queued| matches!(queued.command, Command::AttachReferrer { .. }));
     let keys: Vec<RequestKey> = batch.iter().filter_map(key).collect();
     let mut stripes = Stripes::default();
@@ -140,7 +139,7 @@ async fn decide_and_write(
         return Ok((answers, None));
     }
     written.write(transaction, &state, now).await?;
-    Ok((answers, Some(written.seal(transaction, head, now).await?)))
+    Ok((answers, Some(written.seal(transaction, chain, now).await?)))
 }
 
 struct Deciding<'a> {

@@ -8,7 +8,7 @@ use std::{
 };
 
 use futures_util::FutureExt;
-use referral_domain::{command::Command, seal::Head};
+use referral_domain::command::Command;
 use service::{
     database,
     telemetry::{
@@ -23,6 +23,7 @@ use tracing::{Instrument, Span};
 use super::{
     batch::{self, Answers, Failure, Rules},
     queue::{Answer, CommandQueue, Failed, Queued, Settled, Waiting},
+    write::ChainEnd,
 };
 use crate::metrics::{self, Tally};
 
@@ -48,14 +49,14 @@ pub(crate) struct Committer {
     receiver: mpsc::Receiver<Waiting>,
     committed: Arc<Notify>,
     /// Where this process's chain of blocks ends; none: the next batch begins a new one.
-    head: Option<Head>,
+    chain: Option<ChainEnd>,
 }
 
 impl Committer {
     /// `committed` is notified after each batch: there may be something to publish.
     pub(crate) fn new(pool: database::Pool, rules: Arc<Rules>, committed: Arc<Notify>) -> (CommandQueue, Self) {
         let (queue, receiver) = CommandQueue::new();
-        (queue, Self { pool, rules, receiver, committed, head: None })
+        (queue, Self { pool, rules, receiver, committed, chain: None })
     }
 
     /// Runs until every [`CommandQueue`] is gone or `drained`, and all that had queued is answered.
@@ -123,7 +124,7 @@ impl Committer {
         let mut conflicts = 0;
         let mut lost: Option<Answers> = None;
         loop {
-            let error = match batch::commit(&self.pool, &self.rules, &mut self.head, commands).await {
+            let error = match batch::commit(&self.pool, &self.rules, &mut self.chain, commands).await {
                 Ok(answers) => {
                     if answers.iter().all(is_refusal) {
                         telemetry::mark_refused();

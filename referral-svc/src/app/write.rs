@@ -23,6 +23,14 @@ use crate::store::{
     xp_awards,
 };
 
+/// Where a process's chain of blocks ends.
+#[derive(Clone, Copy)]
+pub(super) struct ChainEnd {
+    head: Head,
+    /// How many events the chain has put in the outbox.
+    events: i64,
+}
+
 /// All that a batch leaves behind.
 #[derive(Default)]
 pub(super) struct Written {
@@ -58,20 +66,25 @@ impl Written {
             .flat_map(|(changes, record)| changes.transactions.iter().map(|posted| (posted, record.audit_event_id)))
     }
 
-    /// Seals the records and what was booked in one block: the next after `head`, or the first of a new chain, which follows
-    /// whatever nobody follows yet. Returns it as the new head.
+    /// Puts the events in the outbox, and seals the records and what was booked in one block: the next after `end`, or the
+    /// first of a new chain, which follows whatever nobody follows yet. Returns the chain's new end.
     pub(super) async fn seal(
         &self,
         transaction: &mut Transaction,
-        head: Option<Head>,
+        end: Option<ChainEnd>,
         now: DateTime<Utc>,
-    ) -> Result<Head> {
+    ) -> Result<ChainEnd> {
+        let head = end.map(|end| end.head);
         let parents = match head {
             Some(_) => Vec::new(),
             None => blocks::parents(transaction).await?,
         };
+        let chain_id = head.map_or_else(Uuid::new_v4, |head| head.chain_id);
+        if !self.outbox.is_empty() {
+            outbox::insert(transaction, chain_id, &self.outbox).await?;
+        }
         let block = Block {
-            chain_id: head.map_or_else(Uuid::new_v4, |head| head.chain_id),
+            chain_id,
             position: head.map_or(0, |head| head.position).saturating_add(1),
             create_time: now,
             parents: parents.iter().map(|parent| (parent.chain_id, parent.position)).collect(),
@@ -80,8 +93,10 @@ impl Written {
         };
         let follows: Vec<_> = head.iter().chain(&parents).map(|followed| followed.hash).collect();
         let head = block.head(&follows);
-        blocks::insert(transaction, &block, head.hash).await?;
-        Ok(head)
+        let new = i64::try_from(self.outbox.len()).unwrap_or(i64::MAX);
+        let events = end.map_or(0, |end| end.events).saturating_add(new);
+        blocks::insert(transaction, &block, head.hash, events).await?;
+        Ok(ChainEnd { head, events })
     }
 
     pub(super) async fn write(&self, transaction: &mut Transaction, state: &State, now: DateTime<Utc>) -> Result<()> {
@@ -160,9 +175,6 @@ impl Written {
         );
         if !self.audit.is_empty() {
             audit::insert(transaction, &self.audit).await?;
-        }
-        if !self.outbox.is_empty() {
-            outbox::insert(transaction, &self.outbox).await?;
         }
         if !self.requests.is_empty() {
             requests::insert(transaction, &self.requests, now).await?;

@@ -93,14 +93,15 @@ pub(crate) async fn parents(transaction: &mut Transaction) -> Result<Vec<Head>> 
     Ok(open_heads(transaction.connection()).await?.0)
 }
 
-pub(crate) async fn insert(transaction: &mut Transaction, block: &Block, hash: Hash) -> Result<()> {
+/// `events` is how many its chain has put in the outbox by now.
+pub(crate) async fn insert(transaction: &mut Transaction, block: &Block, hash: Hash, events: i64) -> Result<()> {
     let (event_ids, event_hashes) = columns(&block.audit_events);
     let (transaction_ids, transaction_hashes) = columns(&block.transactions);
     let (parent_chains, parent_positions): (Vec<_>, Vec<_>) = block.parents.iter().copied().unzip();
     Sql::new(
         "INSERT INTO audit_blocks (chain_id, position, create_time, parent_chains, parent_positions, audit_event_ids,
-             audit_event_hashes, transaction_ids, transaction_hashes, hash)
-         VALUES ({}, {}, {}, {}, {}, {}, {}, {}, {}, {})",
+             audit_event_hashes, transaction_ids, transaction_hashes, hash, events)
+         VALUES ({}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {})",
     )
     .bind::<SqlUuid, _>(block.chain_id)
     .bind::<BigInt, _>(block.position)
@@ -112,6 +113,7 @@ pub(crate) async fn insert(transaction: &mut Transaction, block: &Block, hash: H
     .bind::<Array<SqlUuid>, _>(transaction_ids)
     .bind::<Binary, _>(transaction_hashes)
     .bind::<Binary, _>(hash.to_vec())
+    .bind::<BigInt, _>(events)
     .execute(transaction.connection())
     .await?;
     Ok(())

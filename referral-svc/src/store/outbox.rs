@@ -21,11 +21,13 @@ pub(crate) struct OutboxEvent {
     pub(crate) event: Vec<u8>,
 }
 
-pub(crate) async fn insert(transaction: &mut Transaction, rows: &[OutboxEvent]) -> Result<()> {
+/// Events of commands; `chain_id` is that of the block that seals these.
+pub(crate) async fn insert(transaction: &mut Transaction, chain_id: Uuid, rows: &[OutboxEvent]) -> Result<()> {
     Sql::new(
-        "INSERT INTO outbox (event_id, create_time, traceparent, baggage, event)
-         SELECT * FROM unnest({}, {}, {}, {}, {})",
+        "INSERT INTO outbox (chain_id, event_id, create_time, traceparent, baggage, event)
+         SELECT {}, * FROM unnest({}, {}, {}, {}, {})",
     )
+    .bind::<SqlUuid, _>(chain_id)
     .bind::<Array<SqlUuid>, _>(rows.iter().map(|row| row.event_id).collect::<Vec<_>>())
     .bind::<Array<Timestamptz>, _>(rows.iter().map(|row| row.create_time).collect::<Vec<_>>())
     .bind::<Array<Text>, _>(rows.iter().map(|row| row.traceparent.as_str()).collect::<Vec<_>>())
@@ -95,10 +97,7 @@ pub(crate) async fn unsettled(
 
 /// Removes events that notify-svc has committed.
 pub(crate) async fn settle(connection: &mut AsyncPgConnection, event_ids: &[Uuid]) -> Result<()> {
-    Sql::new("DELETE FROM outbox WHERE event_id = ANY ({}) AND reject_time IS NULL")
-        .bind::<Array<SqlUuid>, _>(event_ids)
-        .execute(connection)
-        .await?;
+    Sql::new("SELECT settle_events({})").bind::<Array<SqlUuid>, _>(event_ids).execute(connection).await?;
     Ok(())
 }
 

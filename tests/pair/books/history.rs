@@ -3,12 +3,9 @@
 use std::{fs, path::PathBuf};
 
 use chrono::TimeDelta;
-use p2phub_proto::referral::v1::{
-    ApproveAdjustmentRequest, ApprovePayoutRequest, AttachReferrerRequest, CancelPayoutRequest, CompletePayoutRequest,
-    FailPayoutRequest, Partner, Payout, ProposeAdjustmentRequest, RefundPaymentRequest, RequestPayoutRequest,
-};
+use p2phub_proto::referral::v1::{AttachReferrerRequest, Partner, RejectPaymentRequest};
 use p2phub_tests::{
-    builders::{request_id, usdt},
+    builders::request_id,
     clients::Clients,
     pair::{Options, Pair},
     postgres::Role,
@@ -16,74 +13,22 @@ use p2phub_tests::{
 };
 use referral_svc::Clock;
 use serde_json::json;
-use tonic::Request;
-
-/// By an operator of this name.
-fn by<T>(caller: &'static str, message: T) -> Request<T> {
-    let mut request = Request::new(message);
-    request.metadata_mut().insert("p2phub-caller", caller.parse().expect("a name"));
-    request
-}
-
-pub(super) async fn refund(clients: &mut Clients, payment_id: &str, minor_units: Option<i64>) {
-    let request = RefundPaymentRequest {
-        request_id: request_id(),
-        payment_id: payment_id.to_owned(),
-        amount: minor_units.map(usdt),
-        reason: "a wish".to_owned(),
-    };
-    clients.payments.refund_payment(request).await.expect("a refund");
-}
-
-pub(super) async fn request_payout(clients: &mut Clients, partner_id: &str, minor_units: i64) -> Payout {
-    let request = RequestPayoutRequest {
-        request_id: request_id(),
-        partner_id: partner_id.to_owned(),
-        amount: Some(usdt(minor_units)),
-        destination: "account 1".to_owned(),
-    };
-    let answer = clients.payouts.request_payout(by("ann", request)).await.expect("a payout");
-    answer.into_inner().payout.expect("a payout")
-}
-
-async fn approve_payout(clients: &mut Clients, payout: &Payout) {
-    let request = ApprovePayoutRequest { request_id: request_id(), payout_id: payout.payout_id.clone() };
-    clients.payouts.approve_payout(by("bob", request)).await.expect("an approval");
-}
 
 /// One payout of each end: paid, failed, cancelled; and one that stays open.
 pub(crate) async fn payouts(clients: &mut Clients, partner_id: &str) {
-    let paid = request_payout(clients, partner_id, 10_000_000).await;
-    approve_payout(clients, &paid).await;
-    let request = CompletePayoutRequest {
-        request_id: request_id(),
-        payout_id: paid.payout_id.clone(),
-        external_ref: format!("transfer of {}", paid.payout_id),
-    };
-    clients.payouts.complete_payout(by("bob", request)).await.expect("a completion");
-    let failed = request_payout(clients, partner_id, 11_000_000).await;
-    approve_payout(clients, &failed).await;
-    let reason = "the account is closed".to_owned();
-    let request = FailPayoutRequest { request_id: request_id(), payout_id: failed.payout_id, reason };
-    clients.payouts.fail_payout(by("bob", request)).await.expect("a failure");
-    let cancelled = request_payout(clients, partner_id, 12_000_000).await;
-    let reason = "on second thoughts".to_owned();
-    let request = CancelPayoutRequest { request_id: request_id(), payout_id: cancelled.payout_id, reason };
-    clients.payouts.cancel_payout(by("ann", request)).await.expect("a cancellation");
-    request_payout(clients, partner_id, 13_000_000).await;
+    clients.pay_out(partner_id, Some(10_000_000)).await;
+    let failed = clients.request_payout(partner_id, Some(11_000_000)).await;
+    clients.approve_payout(&failed.payout_id).await;
+    clients.fail_payout(&failed.payout_id).await;
+    let cancelled = clients.request_payout(partner_id, Some(12_000_000)).await;
+    clients.cancel_payout(&cancelled.payout_id).await;
+    clients.request_payout(partner_id, Some(13_000_000)).await;
 }
 
-async fn adjust(clients: &mut Clients, partner_id: &str, minor_units: i64) {
-    let request = ProposeAdjustmentRequest {
-        request_id: request_id(),
-        partner_id: partner_id.to_owned(),
-        amount: Some(usdt(minor_units)),
-        reason: "a gift".to_owned(),
-    };
-    let answer = clients.ledger.propose_adjustment(by("ann", request)).await.expect("a proposal").into_inner();
-    let adjustment_id = answer.adjustment.expect("an adjustment").adjustment_id;
-    let request = ApproveAdjustmentRequest { request_id: request_id(), adjustment_id };
-    clients.ledger.approve_adjustment(by("bob", request)).await.expect("an approval");
+async fn reject(clients: &mut Clients, partner_id: &str) {
+    let payment_id = clients.open_payment(partner_id).await.payment_id;
+    let request = RejectPaymentRequest { request_id: request_id(), payment_id, reason: "no money".to_owned() };
+    clients.payments.reject_payment(request).await.expect("a rejection");
 }
 
 /// A chain of four in which the third and the fourth buy, and a root of its own that comes below the first one later.
@@ -98,10 +43,11 @@ pub(super) async fn mixed() -> History {
     let history = begin(None, &Clock::default()).await;
     let mut clients = history.pair.clients.clone();
     payouts(&mut clients, &history.chain[2].partner_id).await;
-    adjust(&mut clients, &history.chain[1].partner_id, 5_000_000).await;
+    clients.adjust(&history.chain[1].partner_id, 5_000_000).await;
+    reject(&mut clients, &history.chain[1].partner_id).await;
     // Into a debt: most of it is paid out or reserved.
     let (payment, _) = clients.buy_pro(&history.chain[3].partner_id).await;
-    refund(&mut clients, &payment.payment_id, None).await;
+    clients.refund(&payment.payment_id, None).await;
     counted(&history.pair).await;
     history
 }
@@ -129,11 +75,11 @@ pub(super) async fn held() -> History {
     .await;
     let mut clients = history.pair.clients.clone();
     let (payment, _) = clients.buy_pro(&history.chain[3].partner_id).await;
-    refund(&mut clients, &payment.payment_id, Some(1_000_000)).await;
+    clients.refund(&payment.payment_id, Some(1_000_000)).await;
     let of_released =
         "SELECT payment_id::text FROM payments WHERE refunded = 0 AND state = 'SUCCEEDED' ORDER BY 1 LIMIT 1";
     let payment_id: String = sql.query_one(of_released, &[]).await.expect("a payment").get(0);
-    refund(&mut clients, &payment_id, Some(7_654_321)).await;
+    clients.refund(&payment_id, Some(7_654_321)).await;
     counted(&history.pair).await;
     history
 }
@@ -160,10 +106,10 @@ async fn begin(plan_file: Option<PathBuf>, clock: &Clock) -> History {
         referral_code: chain[0].referral_code.clone(),
     };
     clients.partners.attach_referrer(request).await.expect("an attachment");
-    refund(&mut clients, &bought[0], Some(1_234_567)).await;
-    refund(&mut clients, &bought[0], Some(1)).await;
-    refund(&mut clients, &bought[1], Some(20_000_000)).await;
-    refund(&mut clients, &bought[1], None).await;
+    clients.refund(&bought[0], Some(1_234_567)).await;
+    clients.refund(&bought[0], Some(1)).await;
+    clients.refund(&bought[1], Some(20_000_000)).await;
+    clients.refund(&bought[1], None).await;
     History { pair, chain, apart }
 }
 

@@ -83,7 +83,7 @@ async fn a_buyers_check_finds_what_is_wrong_with_a_refund_and_a_check_of_what_is
     let buyer = &chain[1].partner_id;
     let (payment, _) = clients.buy_pro(buyer).await;
     let before = check(&mut clients).await;
-    history::refund(&mut clients, &payment.payment_id, Some(1_000_000)).await;
+    clients.refund(&payment.payment_id, Some(1_000_000)).await;
     assert_fine(&check_partner(&mut clients, buyer).await);
     spoil(
         &pair,

@@ -15,7 +15,7 @@ fn tampering(change: impl Into<String>, finds: &'static [&'static str]) -> Tampe
     Tampering { change: change.into(), finds }
 }
 
-const TABLES: [&str; 15] = [
+const TABLES: [&str; 17] = [
     "accounts",
     "adjustments",
     "audit_blocks",
@@ -24,6 +24,8 @@ const TABLES: [&str; 15] = [
     "commissions",
     "ledger_entries",
     "ledger_transactions",
+    "outbox",
+    "outbox_settled",
     "partners",
     "payments",
     "payout_items",
@@ -124,8 +126,11 @@ fn of_the_ledger(earner: &str) -> Vec<Tampering> {
             &["transactions_equal_their_seals"],
         ),
         // An older version may have booked it, on the first day.
-        tampering(in_no_block.clone(), &[]),
-        tampering(format!("{first_block_earlier}; {in_no_block}"), &["transactions_equal_their_seals"]),
+        tampering(in_no_block.clone(), &["events_are_settled_or_waiting"]),
+        tampering(
+            format!("{first_block_earlier}; {in_no_block}"),
+            &["events_are_settled_or_waiting", "transactions_equal_their_seals"],
+        ),
         tampering(
             format!("UPDATE ledger_transactions SET create_time = create_time - interval '1 day' WHERE transaction_id = {last_sale}"),
             &["transactions_equal_their_seals"],
@@ -237,13 +242,33 @@ fn of_facts() -> Vec<Tampering> {
         tampering(
             "UPDATE audit_events SET notices = 0 WHERE audit_event_id IN (SELECT audit_event_id FROM ledger_transactions
                  WHERE kind IN ('REFUND', 'PAYOUT_PAID'))",
-            &["facts_have_their_notices"],
+            &["events_are_settled_or_waiting", "facts_have_their_notices"],
         ),
         tampering(
             "UPDATE audit_events SET notices = 0 WHERE action = 'RegisterPartner'",
-            &["signups_have_their_notices"],
+            &["events_are_settled_or_waiting", "signups_have_their_notices"],
         ),
-        tampering("DELETE FROM audit_events WHERE action = 'RefundPayment'", &["facts_have_their_notices"]),
+        tampering(
+            "DELETE FROM audit_events WHERE action = 'RefundPayment'",
+            &["events_are_settled_or_waiting", "facts_have_their_notices"],
+        ),
+        tampering(
+            "UPDATE audit_events SET notices = 0 WHERE action = 'ApprovePayout'",
+            &["events_are_settled_or_waiting", "facts_have_their_notices"],
+        ),
+        tampering(
+            "UPDATE audit_events SET action = 'SubmitPayment' WHERE action = 'RejectPayment'",
+            &["facts_have_their_notices"],
+        ),
+        tampering(
+            "DELETE FROM outbox WHERE event_id = (SELECT event_id FROM outbox ORDER BY event_id LIMIT 1)",
+            &["events_are_settled_or_waiting"],
+        ),
+        tampering("TRUNCATE outbox", &["events_are_settled_or_waiting"]),
+        tampering(
+            "INSERT INTO outbox_settled SELECT chain_id, 1 FROM audit_blocks LIMIT 1",
+            &["events_are_settled_or_waiting"],
+        ),
     ]
 }
 

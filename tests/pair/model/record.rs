@@ -85,7 +85,7 @@ impl Record {
                 audit_event_id,
             });
         }
-        let settle = "DELETE FROM outbox WHERE event_id = ANY ($1::text[]::uuid[])";
+        let settle = "SELECT settle_events($1::text[]::uuid[])";
         self.sql.execute(settle, &[&taken]).await.expect("a deletion");
         self.remember(&news);
         news

@@ -17,7 +17,7 @@ macro_rules! pass {
     };
 }
 
-pub(super) const PASSES: [Pass; 16] = [
+pub(super) const PASSES: [Pass; 19] = [
     pass!(
         Transactions,
         "transactions.sql",
@@ -30,6 +30,7 @@ pub(super) const PASSES: [Pass; 16] = [
     ),
     pass!(Transactions, "seals.sql", "transactions_equal_their_seals"),
     pass!(Blocks, "blocks.sql", "sealed_transactions_exist", "transactions_equal_their_seals"),
+    pass!(Blocks, "events.sql", "events_are_settled_or_waiting"),
     pass!(Entries, "entries.sql", "entries_follow_one_another"),
     pass!(Accounts, "accounts.sql", "balances_equal_entries"),
     pass!(
@@ -40,8 +41,10 @@ pub(super) const PASSES: [Pass; 16] = [
         "reversals_equal_refunds",
         "commissions_equal_payouts"
     ),
+    pass!(Payments, "rejections.sql", "facts_have_their_notices"),
     pass!(Refunds, "refunds.sql", "refunds_are_booked"),
     pass!(Payouts, "payouts.sql", "payouts_are_whole"),
+    pass!(Payouts, "approvals.sql", "facts_have_their_notices"),
     pass!(Adjustments, "adjustments.sql", "adjustments_are_whole"),
     pass!(
         Earners,
