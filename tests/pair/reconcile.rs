@@ -55,6 +55,11 @@ async fn reconcile(
     panic!("no summary");
 }
 
+/// A statement of one CSV file.
+pub(crate) async fn reconcile_csv(clients: &mut Clients, file: &[u8]) -> (Vec<ReconcileFinding>, ReconcileSummary) {
+    reconcile(clients, vec![open(), csv(file)]).await.expect("an answer")
+}
+
 /// What of a finding is the same however the statement came.
 fn brief(finding: &ReconcileFinding) -> (ReconcileKind, i64, &str, &str, Option<i64>, Option<i64>) {
     let units = |amount: &Option<p2phub_proto::referral::v1::Amount>| amount.as_ref().map(|amount| amount.minor_units);

@@ -20,7 +20,7 @@ use referral_svc::{Clock, Config};
 use serde_json::{Value, json};
 use tonic::{Code, Status};
 
-use crate::concurrency::reason;
+use crate::{concurrency::reason, reconcile::reconcile_csv};
 
 /// Raw: what TonAPI names accounts by.
 const ADDRESS: &str = "0:ca6e321c7cce9ecedf0a8ca2492ec8592494aa5fb5ce0387dff96ef6af982a3e";
@@ -195,6 +195,14 @@ async fn a_payment_in_ton_is_confirmed_by_its_transaction() {
     let asked = asked.iter().find(|request| request.path.ends_with(&hex)).expect("asked");
     assert_eq!(asked.path, format!("/v2/blockchain/transactions/{hex}"));
     assert_eq!(asked.headers["authorization"], "Bearer planted-ton-key");
+
+    // The chain's own statement is in TON; what was sent may be as far off as for the payment itself.
+    for (sent, ok) in [("7.8", true), ("7.723", true), ("7.721", false)] {
+        let csv = format!("external_ref,amount,asset\n{base64},{sent},TON\n");
+        let (findings, summary) = reconcile_csv(&mut stage.pair.clients.clone(), csv.as_bytes()).await;
+        assert_eq!((summary.ok, findings.is_empty()), (ok, ok), "{sent}: {findings:?}");
+        assert_eq!(summary.stated[0].asset, "TON");
+    }
     crate::concurrency::assert_books_balance(&mut stage.pair.clients.clone()).await;
     stage.pair.finish().await;
 }

@@ -35,29 +35,38 @@ impl Asset {
 
     /// Exact, for people and files: at least two decimals, no needless zeros: "11.70", "-0.39", "0.000001".
     pub fn to_decimal(self, minor_units: i64) -> String {
-        let sign = if minor_units < 0 { "-" } else { "" };
-        let decimals = self.decimals();
-        let digits = format!("{:0>width$}", minor_units.unsigned_abs(), width = decimals.saturating_add(1));
-        let (whole, fraction) = digits.split_at(digits.len().saturating_sub(decimals));
-        format!("{sign}{whole}.{:0<2}", fraction.trim_end_matches('0'))
+        decimal_of(minor_units, self.decimals())
     }
 
     /// Minor units of a decimal such as "39", "+39.00" or "-0.39". None: no such number, or finer than a minor unit, or beyond
     /// what can be counted.
     pub fn from_decimal(self, text: &str) -> Option<i64> {
-        let (is_negative, digits) = match text.strip_prefix('-') {
-            Some(digits) => (true, digits),
-            None => (false, text.strip_prefix('+').unwrap_or(text)),
-        };
-        let (whole, fraction) = digits.split_once('.').unwrap_or((digits, "0"));
-        let are_digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-        let fraction = are_digits(fraction).then(|| fraction.trim_end_matches('0'))?;
-        if !are_digits(whole) || fraction.len() > self.decimals() {
-            return None;
-        }
-        let units: i128 = format!("{whole}{fraction:0<width$}", width = self.decimals()).parse().ok()?;
-        i64::try_from(if is_negative { units.checked_neg()? } else { units }).ok()
+        units_of(text, self.decimals())
     }
+}
+
+/// Exact, for people and files, with so many decimals at most.
+pub(crate) fn decimal_of(units: i64, decimals: usize) -> String {
+    let sign = if units < 0 { "-" } else { "" };
+    let digits = format!("{:0>width$}", units.unsigned_abs(), width = decimals.saturating_add(1));
+    let (whole, fraction) = digits.split_at(digits.len().saturating_sub(decimals));
+    format!("{sign}{whole}.{:0<2}", fraction.trim_end_matches('0'))
+}
+
+/// Units of which so many decimals make one.
+pub(crate) fn units_of(text: &str, decimals: usize) -> Option<i64> {
+    let (is_negative, digits) = match text.strip_prefix('-') {
+        Some(digits) => (true, digits),
+        None => (false, text.strip_prefix('+').unwrap_or(text)),
+    };
+    let (whole, fraction) = digits.split_once('.').unwrap_or((digits, "0"));
+    let are_digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let fraction = are_digits(fraction).then(|| fraction.trim_end_matches('0'))?;
+    if !are_digits(whole) || fraction.len() > decimals {
+        return None;
+    }
+    let units: i128 = format!("{whole}{fraction:0<decimals$}").parse().ok()?;
+    i64::try_from(if is_negative { units.checked_neg()? } else { units }).ok()
 }
 
 /// An amount of an asset; never negative.

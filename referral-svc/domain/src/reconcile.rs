@@ -6,7 +6,55 @@ use std::collections::{BTreeMap, HashMap};
 
 use chrono::{DateTime, Utc};
 
-use crate::{id::PaymentId, money::Asset, reference::ExternalRef};
+use crate::{
+    id::PaymentId,
+    money::{self, Asset},
+    reference::ExternalRef,
+    ton::TonPrice,
+};
+
+/// What a statement counts in: a payment's asset, or what was sent for it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Currency {
+    /// As prices are.
+    Asset(Asset),
+    /// As the chain's own statements are: nanotons.
+    Ton,
+}
+
+impl Currency {
+    const TON_DECIMALS: usize = 9;
+
+    /// The ticker.
+    pub const fn ticker(self) -> &'static str {
+        match self {
+            Self::Asset(asset) => asset.ticker(),
+            Self::Ton => "TON",
+        }
+    }
+
+    /// The currency with exactly this ticker.
+    pub fn from_ticker(ticker: &str) -> Option<Self> {
+        if ticker == Self::Ton.ticker() { Some(Self::Ton) } else { Asset::from_ticker(ticker).map(Self::Asset) }
+    }
+
+    const fn decimals(self) -> usize {
+        match self {
+            Self::Asset(asset) => asset.decimals(),
+            Self::Ton => Self::TON_DECIMALS,
+        }
+    }
+
+    /// Minor units of a decimal, as [`Asset::from_decimal`] has them.
+    pub fn from_decimal(self, text: &str) -> Option<i64> {
+        money::units_of(text, self.decimals())
+    }
+
+    /// Exact, for people, as [`Asset::to_decimal`] has it.
+    pub fn to_decimal(self, minor_units: i64) -> String {
+        money::decimal_of(minor_units, self.decimals())
+    }
+}
 
 /// One line of a statement.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -14,7 +62,7 @@ pub struct Line {
     /// Under which reference.
     pub reference: ExternalRef,
     /// In what.
-    pub asset: Asset,
+    pub currency: Currency,
     /// Minor units that came, or, below zero, went back.
     pub amount: i64,
     /// When, if the statement says so.
@@ -27,7 +75,7 @@ pub struct Stated {
     /// The number of the first line, 1 and up.
     pub line: i64,
     /// In what.
-    pub asset: Asset,
+    pub currency: Currency,
     /// What came, in minor units; not below zero.
     pub came: i64,
     /// What went back, in minor units; not below zero.
@@ -56,6 +104,8 @@ pub struct Booked {
     pub amount: i64,
     /// What was given back of it, in minor units.
     pub refunded: i64,
+    /// What was to be sent for it in TON, if it was paid so.
+    pub ton: Option<TonPrice>,
     /// When the money came.
     pub confirm_time: DateTime<Utc>,
 }
@@ -71,9 +121,23 @@ impl Booked {
     /// - money both ways: then what is left is equal;
     /// - incoming money alone: then it is the price, whatever was refunded since;
     /// - a refund alone, of money that came before the statement `begins`: then it is what was refunded.
+    ///
+    /// A statement in TON has what was sent, within the payment's tolerance. How much goes back in TON for a refund is not
+    /// fixed here: any amount agrees with a refund, and none with a payment that has none.
     pub fn agrees_with(&self, stated: &Stated, begins: Option<DateTime<Utc>>) -> bool {
         let came_earlier = begins.is_some_and(|begins| self.confirm_time < begins);
-        self.asset == stated.asset
+        let asset = match stated.currency {
+            Currency::Asset(asset) => asset,
+            Currency::Ton => {
+                let came = if stated.came == 0 {
+                    came_earlier
+                } else {
+                    self.ton.is_some_and(|price| price.is_met_by(stated.came))
+                };
+                return came && self.ton.is_some() && (stated.went == 0 || self.refunded > 0);
+            }
+        };
+        self.asset == asset
             && (stated.net() == self.net()
                 || (stated.went == 0 && stated.came == self.amount)
                 || (stated.came == 0 && stated.went == self.refunded && came_earlier))
@@ -101,9 +165,9 @@ impl Statement {
     /// Adds a line under its number; one that can't be taken changes nothing.
     pub fn add(&mut self, number: i64, line: Line) -> Result<(), InvalidLine> {
         let moved = line.amount.checked_abs().ok_or(InvalidLine::Overflow)?;
-        let nothing = Stated { line: number, asset: line.asset, came: 0, went: 0, time: line.time };
+        let nothing = Stated { line: number, currency: line.currency, came: 0, went: 0, time: line.time };
         let stated = self.by_reference.entry(line.reference).or_insert(nothing);
-        if stated.asset != line.asset {
+        if stated.currency != line.currency {
             return Err(InvalidLine::AssetDiffers);
         }
         let side = if line.amount < 0 { &mut stated.went } else { &mut stated.came };
@@ -124,10 +188,10 @@ impl Statement {
     }
 
     /// What it sums to by asset, in minor units.
-    pub fn totals(&self) -> BTreeMap<Asset, i64> {
+    pub fn totals(&self) -> BTreeMap<Currency, i64> {
         let mut totals = BTreeMap::new();
         for stated in self.by_reference.values() {
-            let total: &mut i64 = totals.entry(stated.asset).or_default();
+            let total: &mut i64 = totals.entry(stated.currency).or_default();
             *total = total.saturating_add(stated.net());
         }
         totals
@@ -145,7 +209,7 @@ mod tests {
     }
 
     fn line(name: &str, amount: i64) -> Line {
-        Line { reference: reference(name), asset: Asset::Usdt, amount, time: None }
+        Line { reference: reference(name), currency: Currency::Asset(Asset::Usdt), amount, time: None }
     }
 
     fn day(day: u32) -> DateTime<Utc> {
@@ -159,6 +223,7 @@ mod tests {
             asset: Asset::Usdt,
             amount,
             refunded,
+            ton: None,
             confirm_time: day(10),
         }
     }
@@ -193,6 +258,27 @@ mod tests {
     }
 
     #[test]
+    fn a_statement_in_ton_has_what_was_sent_within_its_tolerance() {
+        let price = TonPrice { nanotons: 10_000_000_000, tolerance_bps: 100 };
+        let agrees = |came, went, booked: &Booked, begins| {
+            let stated = Stated { line: 1, currency: Currency::Ton, came, went, time: None };
+            booked.agrees_with(&stated, begins)
+        };
+        let paid = Booked { ton: Some(price), ..booked(39, 0) };
+        for (came, expected) in [(9_900_000_000, true), (10_100_000_000, true), (9_899_999_999, false), (39, false)] {
+            assert_eq!(agrees(came, 0, &paid, None), expected, "{came}");
+            assert!(!agrees(came, 0, &booked(39, 0), None), "it was not paid in TON");
+        }
+        assert!(!agrees(10_000_000_000, 1, &paid, None));
+        let refunded = Booked { ton: Some(price), ..booked(39, 39) };
+        assert!(agrees(10_000_000_000, 9_500_000_000, &refunded, None));
+        assert!(agrees(0, 9_500_000_000, &refunded, Some(day(11))) && !agrees(0, 9_500_000_000, &refunded, None));
+        // And it can be told in USDT still.
+        let in_usdt = Stated { line: 1, currency: Currency::Asset(Asset::Usdt), came: 39, went: 0, time: None };
+        assert!(paid.agrees_with(&in_usdt, None));
+    }
+
+    #[test]
     fn a_refund_alone_agrees_if_its_money_came_before_the_statement_begins() {
         let refunded = booked(39, 39);
         assert!(agrees(&[-39], &refunded, Some(day(11))));
@@ -218,7 +304,7 @@ mod tests {
                 statement.add(number, line(&format!("r{name}"), *amount)).expect("a line");
             }
             let total: i64 = amounts.iter().map(|(_, amount)| amount).sum();
-            prop_assert_eq!(statement.totals(), BTreeMap::from([(Asset::Usdt, total)]));
+            prop_assert_eq!(statement.totals(), BTreeMap::from([(Currency::Asset(Asset::Usdt), total)]));
             let references = statement.references();
             prop_assert!(references.windows(2).all(|pair| pair[0].1.line < pair[1].1.line));
             for (reference, stated) in references {

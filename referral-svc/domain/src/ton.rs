@@ -32,6 +32,32 @@ pub struct TonTerms {
     pub rate: Rate,
 }
 
+impl TonTerms {
+    /// How much, and how exactly.
+    pub fn price(&self) -> TonPrice {
+        TonPrice { nanotons: self.nanotons, tolerance_bps: self.tolerance_bps }
+    }
+}
+
+/// An amount in TON, and how exactly it has to be met.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct TonPrice {
+    /// 10^-9 TON.
+    pub nanotons: i64,
+    /// By how much it may differ either way, in hundredths of a percent.
+    pub tolerance_bps: u16,
+}
+
+impl TonPrice {
+    /// Whether so many nanotons will do.
+    pub fn is_met_by(self, nanotons: i64) -> bool {
+        let expected = i128::from(self.nanotons);
+        let difference = expected.abs_diff(i128::from(nanotons));
+        let allowed = expected.unsigned_abs().saturating_mul(u128::from(self.tolerance_bps));
+        difference.saturating_mul(10_000) <= allowed
+    }
+}
+
 /// What a TON is worth.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Rate {

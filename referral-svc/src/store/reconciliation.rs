@@ -5,16 +5,24 @@ use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
 use diesel::{
-    ExpressionMethods, QueryDsl, QueryableByName,
+    ExpressionMethods, JoinOnDsl, NullableExpressionMethods, QueryDsl, QueryableByName,
     sql_types::{Array, Bool, Text, Uuid as SqlUuid},
 };
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
-use referral_domain::{id::PaymentId, money::Asset, payment::Method, reconcile::Booked, reference::ExternalRef};
+use referral_domain::{
+    id::PaymentId, money::Asset, payment::Method, reconcile::Booked, reference::ExternalRef, ton::TonPrice,
+};
 use uuid::Uuid;
 
-use super::{Result, balances::Span, impossible, schema::payments, sql::Sql};
+use super::{
+    Result,
+    balances::Span,
+    impossible,
+    schema::{payments, ton_payments},
+    sql::Sql,
+};
 
-type Columns = (Uuid, Option<String>, String, i64, i64, Option<DateTime<Utc>>);
+type Columns = (Uuid, Option<String>, String, i64, i64, Option<DateTime<Utc>>, Option<i64>, Option<i32>);
 
 macro_rules! columns {
     () => {
@@ -25,17 +33,32 @@ macro_rules! columns {
             payments::amount,
             payments::refunded,
             payments::confirm_time,
+            ton_payments::nanotons.nullable(),
+            ton_payments::tolerance_bps.nullable(),
         )
     };
 }
 
-fn booked((payment_id, reference, asset, amount, refunded, confirm_time): Columns) -> Result<Booked> {
+/// Payments with what was to be sent for them in TON.
+macro_rules! with_ton {
+    () => {
+        payments::table.left_join(ton_payments::table.on(ton_payments::payment_id.eq(payments::payment_id)))
+    };
+}
+
+fn booked(columns: Columns) -> Result<Booked> {
+    let (payment_id, reference, asset, amount, refunded, confirm_time, nanotons, tolerance_bps) = columns;
+    let tolerance = |bps| u16::try_from(bps).map_err(|_| impossible("a tolerance"));
     Ok(Booked {
         payment_id: payment_id.into(),
         reference: reference.map(ExternalRef::from_stored).ok_or_else(|| impossible("a success without reference"))?,
         asset: Asset::from_ticker(&asset).ok_or_else(|| impossible("a payment's asset"))?,
         amount,
         refunded,
+        ton: match nanotons.zip(tolerance_bps) {
+            Some((nanotons, bps)) => Some(TonPrice { nanotons, tolerance_bps: tolerance(bps)? }),
+            None => None,
+        },
         confirm_time: confirm_time.ok_or_else(|| impossible("a success without time"))?,
     })
 }
@@ -46,7 +69,7 @@ pub(crate) async fn by_reference(
     references: &[&str],
 ) -> Result<HashMap<ExternalRef, Booked>> {
     let rows: Vec<Columns> =
-        payments::table.filter(payments::confirmed_ref.eq_any(references)).select(columns!()).load(connection).await?;
+        with_ton!().filter(payments::confirmed_ref.eq_any(references)).select(columns!()).load(connection).await?;
     let pairs = rows.into_iter().map(|row| booked(row).map(|booked| (booked.reference.clone(), booked)));
     pairs.collect()
 }
@@ -65,7 +88,7 @@ pub(crate) async fn expected(
     after: Uuid,
     limit: i64,
 ) -> Result<(Vec<Booked>, Option<Uuid>)> {
-    let mut query = payments::table
+    let mut query = with_ton!()
         .filter(payments::transaction_id.gt(after))
         .order(payments::transaction_id)
         .limit(limit)

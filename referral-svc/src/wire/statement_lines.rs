@@ -5,7 +5,11 @@ use std::borrow::Cow;
 use chrono::{DateTime, Utc};
 use csv_core::{ReadRecordResult, Reader};
 use p2phub_proto::referral::v1 as pb;
-use referral_domain::{money::Asset, reconcile::Line, reference::ExternalRef};
+use referral_domain::{
+    money::Asset,
+    reconcile::{Currency, Line},
+    reference::ExternalRef,
+};
 use service::error::Failure;
 
 use super::fields::{self, Checked};
@@ -24,7 +28,7 @@ pub(crate) fn of_message(line: &pb::StatementLine) -> Read {
     let time = fields::time("time", line.time.as_ref()).map_err(|fault| fault.message)?;
     Ok(Line {
         reference: reference(&line.external_ref)?,
-        asset: asset(&amount.asset)?,
+        currency: currency(&amount.asset)?,
         amount: amount.minor_units,
         time,
     })
@@ -34,8 +38,8 @@ fn reference(text: &str) -> Result<ExternalRef, Cow<'static, str>> {
     ExternalRef::normalise(text).map_err(|fault| format!("external_ref: {fault}").into())
 }
 
-fn asset(ticker: &str) -> Result<Asset, Cow<'static, str>> {
-    Asset::from_ticker(ticker).ok_or("asset: unknown: must be USDT".into())
+fn currency(ticker: &str) -> Result<Currency, Cow<'static, str>> {
+    Currency::from_ticker(ticker).ok_or("asset: unknown: must be USDT or TON".into())
 }
 
 /// Where a file has what.
@@ -67,14 +71,13 @@ impl Columns {
 
     fn line(&self, values: &[String]) -> Read {
         let value = |column: usize| values.get(column).map_or("", |value| value.trim());
-        let asset = match self.asset.map(value).unwrap_or_default() {
-            // There is no other so far.
-            "" => Asset::Usdt,
-            ticker => asset(ticker)?,
+        let currency = match self.asset.map(value).unwrap_or_default() {
+            "" => Currency::Asset(Asset::Usdt),
+            ticker => currency(ticker)?,
         };
         let amount = match self.amount {
             Amounts::Decimal(column) => {
-                asset.from_decimal(value(column)).ok_or("amount: must be a decimal such as 39.00")
+                currency.from_decimal(value(column)).ok_or("amount: must be a decimal such as 39.00")
             }
             Amounts::MinorUnits(column) => value(column).parse().map_err(|_| "minor_units: must be a whole number"),
         };
@@ -82,7 +85,7 @@ impl Columns {
             "" => None,
             text => Some(DateTime::parse_from_rfc3339(text).map_err(|_| "time: must be RFC 3339")?.with_timezone(&Utc)),
         };
-        Ok(Line { reference: reference(value(self.reference))?, asset, amount: amount?, time })
+        Ok(Line { reference: reference(value(self.reference))?, currency, amount: amount?, time })
     }
 }
 

@@ -74,9 +74,6 @@ pub fn judge(
 
 /// The first thing that is not as agreed.
 fn fault(terms: &TonTerms, created: DateTime<Utc>, facts: &Facts) -> Option<&'static str> {
-    let expected = i128::from(terms.nanotons);
-    let difference = expected.abs_diff(i128::from(facts.nanotons));
-    let allowed = expected.unsigned_abs().saturating_mul(u128::from(terms.tolerance_bps));
     if !facts.success {
         Some("TRANSACTION_FAILED")
     } else if facts.destination.as_deref() != Some(terms.address.as_str()) {
@@ -85,7 +82,7 @@ fn fault(terms: &TonTerms, created: DateTime<Utc>, facts: &Facts) -> Option<&'st
         Some("MEMO_DIFFERS")
     } else if facts.time < created.checked_sub_signed(ALLOWANCE).unwrap_or(created) {
         Some("TOO_OLD")
-    } else if difference.saturating_mul(10_000) > allowed {
+    } else if !terms.price().is_met_by(facts.nanotons) {
         Some("AMOUNT_DIFFERS")
     } else {
         None

@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 
 use p2phub_proto::referral::v1::{self as pb, reconcile_payments_response::Result as Found};
 use referral_domain::{
-    money::Asset,
-    reconcile::{Booked, Stated, Statement},
+    reconcile::{Booked, Currency, Stated, Statement},
     reference::ExternalRef,
 };
 use tonic::Status;
@@ -103,7 +102,7 @@ impl Comparison<'_> {
             line: stated.line,
             external_ref: reference.as_str().to_owned(),
             payment_id: payment_id.map(|id| id.to_string()).unwrap_or_default(),
-            stated: Some(outward::signed(stated.asset, stated.net())),
+            stated: Some(in_currency(stated.currency, stated.net())),
             booked: known.booked.as_ref().map(|booked| outward::signed(booked.asset, booked.net())),
             detail: detail + &dated.unwrap_or_default(),
         })
@@ -111,7 +110,7 @@ impl Comparison<'_> {
     }
 
     /// Tells of the expected payments that the statement lacks; what all expected ones sum to, less their refunds.
-    async fn missing_there(&mut self) -> Result<BTreeMap<Asset, i64>, Status> {
+    async fn missing_there(&mut self) -> Result<BTreeMap<Currency, i64>, Status> {
         let mut totals = BTreeMap::new();
         let mut next = Some(Uuid::nil());
         while let Some(after) = next {
@@ -121,7 +120,7 @@ impl Comparison<'_> {
             let (page, following) = query.await.map_err(failed)?;
             next = following;
             for booked in page {
-                let total: &mut i64 = totals.entry(booked.asset).or_default();
+                let total: &mut i64 = totals.entry(Currency::Asset(booked.asset)).or_default();
                 *total = total.saturating_add(booked.net());
                 if self.statement.get(&booked.reference).is_none() {
                     self.lacks(&booked).await?;
@@ -150,16 +149,23 @@ impl Comparison<'_> {
 }
 
 fn difference(stated: &Stated, booked: &Booked) -> String {
-    let text = |minor_units| booked.asset.to_decimal(minor_units);
+    let stated_text = |minor_units| stated.currency.to_decimal(minor_units);
+    let booked_text = |minor_units| booked.asset.to_decimal(minor_units);
+    let sent = booked.ton.map(|price| format!(" ({} TON)", Currency::Ton.to_decimal(price.nanotons)));
     format!(
-        "the statement has {} in and {} out, the payment {} and {} refunded",
-        text(stated.came),
-        text(stated.went),
-        text(booked.amount),
-        text(booked.refunded),
+        "the statement has {} in and {} out, the payment {}{} and {} refunded",
+        stated_text(stated.came),
+        stated_text(stated.went),
+        booked_text(booked.amount),
+        sent.unwrap_or_default(),
+        booked_text(booked.refunded),
     )
 }
 
-fn amounts(totals: BTreeMap<Asset, i64>) -> Vec<pb::Amount> {
-    totals.into_iter().map(|(asset, minor_units)| outward::signed(asset, minor_units)).collect()
+fn in_currency(currency: Currency, minor_units: i64) -> pb::Amount {
+    pb::Amount { asset: currency.ticker().to_owned(), minor_units }
+}
+
+fn amounts(totals: BTreeMap<Currency, i64>) -> Vec<pb::Amount> {
+    totals.into_iter().map(|(currency, minor_units)| in_currency(currency, minor_units)).collect()
 }
