@@ -63,7 +63,7 @@ async fn who_was_attached_before_that_was_kept_is_known_from_the_record() {
         referral_code: top.referral_code.clone(),
     };
     clients.partners.attach_referrer(request).await.expect("an attachment");
-    let at_signup = clients.register("at signup", &top.referral_code).await;
+    let at_signup = clients.register("at-signup", &top.referral_code).await;
     let after = history::now(&sql, 0).await;
     pair.stop_referral().await;
     sql.batch_execute(&format!("UPDATE partners SET attach_time = NULL; {}", forget(ATTACH_TIMES)))

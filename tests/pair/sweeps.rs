@@ -62,7 +62,7 @@ async fn a_commission_that_cannot_be_released_holds_up_no_other() {
     }
 
     let repaired =
-        format!("UPDATE accounts SET balance = {held} WHERE purpose = 'PARTNER_PENDING' AND owner_id = '{middle}'");
+        format!("UPDATE accounts SET balance = balance + {held} WHERE purpose = 'PARTNER_PENDING' AND owner_id = '{middle}'");
     sql.batch_execute(&repaired).await.expect("a change past the triggers");
     wait::until("the release after the repair", async || (clients.balance(middle).await == held).then_some(())).await;
     wait::until("nothing overdue", async || (Scrape::of(http).await.value(AGE, &RELEASES) == Some(0.0)).then_some(()))

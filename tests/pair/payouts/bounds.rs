@@ -14,7 +14,7 @@ const SALES: usize = ITEMS_MAX + 12;
 async fn a_payout_names_the_thousand_oldest_claims_and_the_next_one_the_rest() {
     let pair = Options::default().start_alone().await;
     let mut clients = pair.clients.clone();
-    let (partner_id, first) = earner(&mut clients, "earns much", 3).await;
+    let (partner_id, first) = earner(&mut clients, "earns-much", 3).await;
     let code = clients.partner(&partner_id).await.referral_code;
     let buyers: Vec<_> = stream::iter(0..32)
         .then(|number| {

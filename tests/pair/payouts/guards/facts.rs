@@ -23,7 +23,7 @@ fn item(payout: &str, number: i32, claim: &str, amount: i64) -> String {
 async fn items_come_with_their_payout_are_its_partners_and_sum_to_it() {
     let mut fixture = Fixture::start().await;
     let mut clients = fixture.pair.clients.clone();
-    let other = clients.register("somebody else", "").await.partner_id;
+    let other = clients.register("somebody-else", "").await.partner_id;
     fixture.names.push(("{others}", clients.adjust(&other, 5_000_000).await.adjustment_id));
     let credit = "NULL, NULL, '{credit}'";
     let sound = payout(&[item("{new}", 1, credit, 5_000_000)]);
