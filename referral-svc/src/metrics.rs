@@ -5,6 +5,7 @@
 
 mod commit;
 mod outbox;
+mod overdue;
 mod tally;
 
 use std::{
@@ -21,6 +22,7 @@ use service::telemetry::metrics::meter;
 
 pub(crate) use commit::{CommitTimer, watch_queue};
 pub(crate) use outbox::{OpenStream, backlog, backlog_unknown, connect_failed, settled};
+pub(crate) use overdue::overdue;
 pub(crate) use tally::Tally;
 
 static SIGNUPS: LazyLock<Counter<u64>> =
@@ -103,6 +105,7 @@ pub(crate) fn init() {
     }
     commit::init();
     outbox::init();
+    overdue::init();
 }
 
 /// Counts what was committed.

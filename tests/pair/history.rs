@@ -1,6 +1,7 @@
 //! What was, at any time since: balances, entries, the network, and what is behind one commission.
 
 mod balances;
+mod clock;
 mod entries;
 mod explanations;
 mod network;
@@ -58,7 +59,7 @@ pub(crate) fn micros(time: &Option<Timestamp>) -> i64 {
 }
 
 /// The service's time, in microseconds, if its clock is so many ahead.
-async fn now(sql: &Client, ahead: i64) -> i64 {
+pub(crate) async fn now(sql: &Client, ahead: i64) -> i64 {
     number(sql, "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint").await + ahead
 }
 

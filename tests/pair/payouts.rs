@@ -1,6 +1,7 @@
 //! Payouts and adjustments over gRPC: who may do what and when, what it does to the books, and who hears of it.
 
 mod adjustments;
+mod bounds;
 mod claims;
 mod guards;
 mod lists;

@@ -116,6 +116,7 @@ async fn rules_and_dashboards_name_what_is_exported() {
         "p2phub_delivery_latency_seconds_count",
         "p2phub_delivery_queue_depth",
         "p2phub_outbox_depth",
+        "p2phub_sweep_oldest_age_seconds",
         "p2phub_ledger_check_offenders",
     ] {
         wait::until(metric, async || Exported::by(&pair).await.has(metric, &[]).then_some(())).await;

@@ -8,7 +8,7 @@ use crate::{
     money::{Amount, Asset},
     partner::{Contact, Partner, Profile, ReferralCode, Standing},
     payment::{Method, Payment, PaymentState},
-    payout::{Payout, PayoutState},
+    payout::{ITEMS_MAX, Payout, PayoutState},
     reference::ExternalRef,
     refund::Refund,
     ton::Finding,
@@ -371,6 +371,12 @@ pub enum Refusal {
     /// Too little to be worth a transfer.
     #[error("amount: at least {} {} are paid out at once", .0.to_decimal(), .0.asset().ticker())]
     PayoutBelowMinimum(Amount),
+    /// One payout names only so many claims.
+    #[error(
+        "amount: a payout pays {} commissions and adjustments at most, which come to {} {}: ask for the rest in another one",
+        ITEMS_MAX, .0.to_decimal(), .0.asset().ticker()
+    )]
+    PayoutTooManyItems(Amount),
     /// More than is available.
     #[error("amount: not as much is available")]
     InsufficientBalance,
@@ -448,6 +454,7 @@ impl RefusalClass {
             Refusal::PayoutNotFound,
             Refusal::PayoutWrongState { state: PayoutState::Failed, wanted: "" },
             Refusal::PayoutBelowMinimum(NOTHING),
+            Refusal::PayoutTooManyItems(NOTHING),
             Refusal::InsufficientBalance,
             Refusal::FourEyesRequired,
             Refusal::AccountInDebt,
@@ -485,6 +492,7 @@ impl Refusal {
             Self::PayoutNotFound => ("PAYOUT_NOT_FOUND", NotFound),
             Self::PayoutWrongState { .. } => ("PAYOUT_WRONG_STATE", FailedPrecondition),
             Self::PayoutBelowMinimum(_) => ("PAYOUT_BELOW_MINIMUM", FailedPrecondition),
+            Self::PayoutTooManyItems(_) => ("PAYOUT_TOO_MANY_ITEMS", FailedPrecondition),
             Self::InsufficientBalance => ("INSUFFICIENT_BALANCE", FailedPrecondition),
             Self::FourEyesRequired => ("FOUR_EYES_REQUIRED", FailedPrecondition),
             Self::AccountInDebt => ("ACCOUNT_IN_DEBT", FailedPrecondition),

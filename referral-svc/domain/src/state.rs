@@ -49,8 +49,8 @@ pub struct State {
     pub used_payout_refs: HashMap<ExternalRef, PayoutId>,
     /// By ID.
     pub adjustments: HashMap<AdjustmentId, Adjustment>,
-    /// Of partners who may be paid out: whatever is open, the oldest first.
-    pub claims: HashMap<PartnerId, Vec<Claim>>,
+    /// Of partners who may be paid out: what is open, the oldest at least that one payout can name.
+    pub claims: HashMap<PartnerId, HashSet<Claim>>,
     /// Of partners whose PRO may be cut short: their payments that bought a period, the earliest end first.
     pub periods: HashMap<PartnerId, Vec<PaymentId>>,
     /// By ID.
@@ -350,10 +350,8 @@ impl State {
 
     /// One more claim of a partner whose claims are known.
     fn note_claim(&mut self, partner_id: PartnerId, claim: Claim) {
-        if let Some(claims) = self.claims.get_mut(&partner_id)
-            && !claims.contains(&claim)
-        {
-            claims.push(claim);
+        if let Some(claims) = self.claims.get_mut(&partner_id) {
+            claims.insert(claim);
         }
     }
 

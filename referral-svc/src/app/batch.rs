@@ -178,7 +178,7 @@ impl Deciding<'_> {
         match decision {
             Ok(Ok(decision)) => Ok(self.record(queued, decision)),
             Ok(Err(undecided)) => {
-                tracing::error!(error = %undecided, "a command can't be decided");
+                queued.tell(&undecided, "a command can't be decided");
                 Err(Failed::Defect)
             }
             // The panic hook has logged it.

@@ -1,7 +1,7 @@
 //! Takes whatever has queued as one batch, commits it, and answers each caller: the only writer of this process.
 
 use std::{
-    collections::VecDeque,
+    collections::{HashSet, VecDeque},
     panic::AssertUnwindSafe,
     sync::Arc,
     time::{Duration, Instant},
@@ -161,7 +161,7 @@ impl Committer {
                 // Two writers that met in a unique key see each other on the second try.
                 [_] if is_unique_violation(&error) && conflicts == 1 => continue,
                 // Under the trace that the caller is told.
-                [command] => command.within(|| tracing::error!(error = %error, "a command can't be committed")),
+                [command] => command.within(|| command.tell(&error, "a command can't be committed")),
                 _ => tracing::warn!(error = %error, commands = commands.len(), "a batch is split"),
             }
             return Err(None);
@@ -209,18 +209,30 @@ fn is_unique_violation(error: &diesel::result::Error) -> bool {
     matches!(error, Error::DatabaseError(DatabaseErrorKind::UniqueViolation, _))
 }
 
-/// Commands in their order; one that changes the tree commits alone, since it moves what others stand on.
+/// Commands in their order; one that changes the tree commits alone, since it moves what others stand on. A partner's second
+/// payout comes in the next batch: what it may name is read after the first one's commit.
 fn cut(queued: impl Iterator<Item = Waiting>) -> Vec<Vec<Waiting>> {
     let mut batches: Vec<Vec<Waiting>> = Vec::new();
     let mut alone = true;
+    let mut paid_out = HashSet::new();
     // Nobody waits for the answer any more: the call's deadline has passed, and nothing was done. A confirmation so counts
     // as failed.
     for waiting in queued.filter(|(_, reply)| !reply.is_closed()) {
         let changes_tree = matches!(waiting.0.command, Command::AttachReferrer { .. });
+        let partner = match &waiting.0.command {
+            Command::RequestPayout { partner_id, .. } => Some(*partner_id),
+            _ => None,
+        };
         match batches.last_mut() {
-            Some(batch) if !alone && !changes_tree => batch.push(waiting),
-            _ => batches.push(vec![waiting]),
+            Some(batch) if !alone && !changes_tree && partner.is_none_or(|id| !paid_out.contains(&id)) => {
+                batch.push(waiting)
+            }
+            _ => {
+                paid_out.clear();
+                batches.push(vec![waiting]);
+            }
         }
+        paid_out.extend(partner);
         alone = changes_tree;
     }
     batches

@@ -1,6 +1,6 @@
 //! Where commands wait, in memory and bounded, for the committer.
 
-use std::sync::Arc;
+use std::{fmt::Display, sync::Arc};
 
 use referral_domain::command::{Command, Refusal};
 use service::telemetry::{self, report::Scope};
@@ -34,6 +34,10 @@ pub(crate) struct Queued {
     pub(super) span: Span,
     /// Whose call or job it is, should it come to a defect.
     pub(crate) scope: Scope,
+    /// Of a job's command: the one row that it is about.
+    pub(crate) about: Option<String>,
+    /// Whoever sent it expects that it may fail, and looks for the cause: no error yet.
+    pub(crate) is_tried: bool,
     unanswered: Unanswered,
 }
 
@@ -77,6 +81,8 @@ impl Queued {
             baggage: String::new(),
             span: Span::none(),
             scope: Scope::current(),
+            about: None,
+            is_tried: false,
         }
     }
 
@@ -100,6 +106,8 @@ impl Queued {
             baggage: call.baggage,
             span: Span::none(),
             scope: Scope::current(),
+            about: None,
+            is_tried: false,
         }
     }
 
@@ -109,6 +117,16 @@ impl Queued {
         telemetry::set_parent_with_baggage(&span, &self.traceparent, &self.baggage);
         self.traceparent = telemetry::traceparent_of(&span);
         self.span = span;
+    }
+
+    /// Says what makes it impossible, where the caller's trace is told.
+    pub(super) fn tell(&self, error: &dyn Display, what: &'static str) {
+        let about = self.about.as_deref();
+        if self.is_tried {
+            tracing::warn!(error = %error, about, "{what}");
+        } else {
+            tracing::error!(error = %error, about, "{what}");
+        }
     }
 
     /// Does something in the command's own trace and scope, rather than in the batch's.

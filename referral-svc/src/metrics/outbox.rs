@@ -60,7 +60,7 @@ const DUPLICATE: &str = "duplicate";
 const REJECTED: &str = "rejected";
 
 /// How long what was seen counts, if a look hangs: better no figure than one of long ago.
-const FRESH_FOR: Duration = Duration::from_secs(15);
+pub(super) const FRESH_FOR: Duration = Duration::from_secs(15);
 
 /// What was seen of the outbox.
 #[derive(Clone, Copy)]
@@ -101,6 +101,7 @@ pub(crate) fn backlog(pending: i64, rejected: i64, oldest_age: Duration) {
 /// Nobody can tell what waits.
 pub(crate) fn backlog_unknown() {
     *SEEN.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    super::overdue::unknown();
 }
 
 /// An event's own answer is on record.

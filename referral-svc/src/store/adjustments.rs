@@ -104,17 +104,26 @@ pub(crate) async fn lock(transaction: &mut Transaction, ids: &[Uuid]) -> Result<
     rows.into_iter().map(TryInto::try_into).collect()
 }
 
-/// Of these partners, whose accounts are locked: whatever is open, the oldest booking first.
-pub(crate) async fn open(transaction: &mut Transaction, partner_ids: &[Uuid]) -> Result<Vec<Adjustment>> {
+/// Of each of these partners, whose accounts are locked: of what is open, and of what is owed, so many of the oldest bookings.
+pub(crate) async fn open(transaction: &mut Transaction, partner_ids: &[Uuid], limit: i64) -> Result<Vec<Adjustment>> {
     // As the index adjustments_open has it.
     let rows: Vec<AdjustmentRow> = Sql::new(
-        "SELECT adjustment_id, partner_id, asset, amount, reason, proposer, create_time, state, decider, decide_time,
-             reject_reason, transaction_id, reserved, paid
-         FROM adjustments
-         WHERE partner_id = ANY ({}) AND state = 'APPROVED' AND amount - reserved - paid <> 0
-         ORDER BY partner_id, transaction_id",
+        "SELECT a.adjustment_id, a.partner_id, a.asset, a.amount, a.reason, a.proposer, a.create_time, a.state, a.decider,
+             a.decide_time, a.reject_reason, a.transaction_id, a.reserved, a.paid
+         FROM unnest({}) AS n (partner_id), LATERAL (
+             (SELECT * FROM adjustments o
+              WHERE o.partner_id = n.partner_id AND o.state = 'APPROVED' AND o.amount - o.reserved - o.paid <> 0
+                  AND o.amount - o.reserved - o.paid > 0
+              ORDER BY o.transaction_id LIMIT {})
+             UNION ALL
+             (SELECT * FROM adjustments o
+              WHERE o.partner_id = n.partner_id AND o.state = 'APPROVED' AND o.amount - o.reserved - o.paid <> 0
+                  AND o.amount - o.reserved - o.paid < 0
+              ORDER BY o.transaction_id LIMIT {})) a",
     )
     .bind::<Array<SqlUuid>, _>(partner_ids.to_vec())
+    .bind::<BigInt, _>(limit)
+    .bind::<BigInt, _>(limit)
     .load(transaction.connection())
     .await?;
     rows.into_iter().map(TryInto::try_into).collect()

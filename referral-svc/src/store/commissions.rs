@@ -162,39 +162,60 @@ pub(crate) async fn load_each(transaction: &mut Transaction, keys: &[CommissionK
     rows.into_iter().map(TryInto::try_into).collect()
 }
 
-/// Of these earners, whose accounts are locked: whatever is open, the oldest sale first.
-pub(crate) async fn open(transaction: &mut Transaction, earner_ids: &[Uuid]) -> Result<Vec<Commission>> {
-    // As the index commissions_open has it.
+/// Of each of these earners, whose accounts are locked: of what is open, and of what is owed, so many of the oldest sales'.
+pub(crate) async fn open(transaction: &mut Transaction, earner_ids: &[Uuid], limit: i64) -> Result<Vec<Commission>> {
+    // As the indexes commissions_open and commissions_owed have it.
     let rows: Vec<CommissionRow> = Sql::new(
-        "SELECT payment_id, level, earner_id, rate_bps, plan_version, asset, base, amount, transaction_id, create_time, state,
-             release_time, release_transaction_id, reversed, reserved, paid
-         FROM commissions
-         WHERE earner_id = ANY ({}) AND state = 'AVAILABLE' AND amount - reversed - reserved - paid <> 0
-         ORDER BY earner_id, transaction_id, payment_id, level",
+        "SELECT c.payment_id, c.level, c.earner_id, c.rate_bps, c.plan_version, c.asset, c.base, c.amount, c.transaction_id,
+             c.create_time, c.state, c.release_time, c.release_transaction_id, c.reversed, c.reserved, c.paid
+         FROM unnest({}) AS n (earner_id), LATERAL (
+             (SELECT * FROM commissions o
+              WHERE o.earner_id = n.earner_id AND o.state = 'AVAILABLE' AND o.amount - o.reversed - o.reserved - o.paid <> 0
+                  AND o.amount - o.reversed - o.reserved - o.paid > 0
+              ORDER BY o.transaction_id, o.payment_id, o.level LIMIT {})
+             UNION ALL
+             (SELECT * FROM commissions o
+              WHERE o.earner_id = n.earner_id AND o.state = 'AVAILABLE' AND o.amount - o.reversed - o.reserved - o.paid < 0
+              ORDER BY o.transaction_id, o.payment_id, o.level LIMIT {})) c",
     )
     .bind::<Array<SqlUuid>, _>(earner_ids.to_vec())
+    .bind::<BigInt, _>(limit)
+    .bind::<BigInt, _>(limit)
     .load(transaction.connection())
     .await?;
     rows.into_iter().map(TryInto::try_into).collect()
 }
 
-/// Held commissions whose time has come, the earliest first.
+#[derive(QueryableByName)]
+struct Due {
+    #[diesel(sql_type = SqlUuid)]
+    payment_id: Uuid,
+    #[diesel(sql_type = SmallInt)]
+    level: i16,
+}
+
+/// Held commissions whose time has come, the earliest first, but for these.
 pub(crate) async fn due(
     connection: &mut AsyncPgConnection,
     now: DateTime<Utc>,
+    but: &[CommissionKey],
     limit: i64,
 ) -> Result<Vec<CommissionKey>> {
-    let rows: Vec<(Uuid, i16)> = commissions::table
-        .filter(commissions::state.eq(PENDING))
-        .filter(commissions::release_time.le(now))
-        .order(commissions::release_time)
-        .limit(limit)
-        .select((commissions::payment_id, commissions::level))
-        .load(connection)
-        .await?;
+    let rows: Vec<Due> = Sql::new(
+        "SELECT payment_id, level FROM commissions
+         WHERE state = 'PENDING' AND release_time <= {}
+             AND (payment_id, level) NOT IN (SELECT * FROM unnest({}, {}))
+         ORDER BY release_time LIMIT {}",
+    )
+    .bind::<Timestamptz, _>(now)
+    .bind::<Array<SqlUuid>, _>(uuids(but.iter().map(|key| key.0)))
+    .bind::<Array<SmallInt>, _>(but.iter().map(|key| i16::from(key.1)).collect::<Vec<_>>())
+    .bind::<BigInt, _>(limit)
+    .load(connection)
+    .await?;
     rows.into_iter()
-        .map(|(payment_id, level)| {
-            Ok((payment_id.into(), u8::try_from(level).map_err(|_| impossible("a commission's level"))?))
+        .map(|row| {
+            Ok((row.payment_id.into(), u8::try_from(row.level).map_err(|_| impossible("a commission's level"))?))
         })
         .collect()
 }

@@ -116,46 +116,60 @@ struct Due {
     partner_id: Uuid,
 }
 
-/// Partners whose PRO began or ended since the ancestors' counts were brought up to date.
+/// Partners whose PRO began or ended since the ancestors' counts were brought up to date, but for these.
 pub(crate) async fn miscounted(
     connection: &mut AsyncPgConnection,
     now: DateTime<Utc>,
+    but: &[PartnerId],
     limit: i64,
 ) -> Result<Vec<PartnerId>> {
+    let but = uuids(but.iter().copied());
     let rows: Vec<Due> = Sql::new(
-        "(SELECT partner_id FROM standings WHERE counted_as_pro AND pro_expires_at <= {} LIMIT {})
+        "(SELECT partner_id FROM standings WHERE counted_as_pro AND pro_expires_at <= {}
+          AND partner_id <> ALL ({}) LIMIT {})
          UNION ALL
-         (SELECT partner_id FROM standings WHERE NOT counted_as_pro AND pro_expires_at > {} LIMIT {})",
+         (SELECT partner_id FROM standings WHERE NOT counted_as_pro AND pro_expires_at > {}
+          AND partner_id <> ALL ({}) LIMIT {})",
     )
     .bind::<Timestamptz, _>(now)
+    .bind::<Array<SqlUuid>, _>(but.clone())
     .bind::<BigInt, _>(limit)
     .bind::<Timestamptz, _>(now)
+    .bind::<Array<SqlUuid>, _>(but)
     .bind::<BigInt, _>(limit)
     .load(connection)
     .await?;
     Ok(rows.into_iter().map(|row| row.partner_id.into()).collect())
 }
 
-/// Partners for whom a notice of their PRO's end is due: three days before, one day before, or at the end.
+/// Partners for whom a notice of their PRO's end is due (three days before, one day before, or at the end), but for these.
 pub(crate) async fn due_for_notice(
     connection: &mut AsyncPgConnection,
     now: DateTime<Utc>,
+    but: &[PartnerId],
     limit: i64,
 ) -> Result<Vec<PartnerId>> {
     let [three_days, one_day, ended] =
         ProNotice::ALL.map(|notice| now.checked_add_signed(notice.before()).unwrap_or(DateTime::<Utc>::MAX_UTC));
+    let but = uuids(but.iter().copied());
     let rows: Vec<Due> = Sql::new(
-        "(SELECT partner_id FROM standings WHERE notices_sent = 0 AND pro_expires_at <= {} LIMIT {})
+        "(SELECT partner_id FROM standings WHERE notices_sent = 0 AND pro_expires_at <= {}
+          AND partner_id <> ALL ({}) LIMIT {})
          UNION ALL
-         (SELECT partner_id FROM standings WHERE notices_sent = 1 AND pro_expires_at <= {} LIMIT {})
+         (SELECT partner_id FROM standings WHERE notices_sent = 1 AND pro_expires_at <= {}
+          AND partner_id <> ALL ({}) LIMIT {})
          UNION ALL
-         (SELECT partner_id FROM standings WHERE notices_sent = 2 AND pro_expires_at <= {} LIMIT {})",
+         (SELECT partner_id FROM standings WHERE notices_sent = 2 AND pro_expires_at <= {}
+          AND partner_id <> ALL ({}) LIMIT {})",
     )
     .bind::<Timestamptz, _>(three_days)
+    .bind::<Array<SqlUuid>, _>(but.clone())
     .bind::<BigInt, _>(limit)
     .bind::<Timestamptz, _>(one_day)
+    .bind::<Array<SqlUuid>, _>(but.clone())
     .bind::<BigInt, _>(limit)
     .bind::<Timestamptz, _>(ended)
+    .bind::<Array<SqlUuid>, _>(but)
     .bind::<BigInt, _>(limit)
     .load(connection)
     .await?;

@@ -29,8 +29,9 @@ impl Transaction {
         Manager::rollback_transaction(&mut *self.connection).await
     }
 
+    /// The time of what this transaction writes; every lock is held.
     pub(crate) async fn now(&mut self, clock: &Clock) -> Result<DateTime<Utc>> {
-        clock.now(&mut self.connection).await
+        clock.now_after_others(&mut self.connection).await
     }
 
     pub(super) fn connection(&mut self) -> &mut AsyncPgConnection {

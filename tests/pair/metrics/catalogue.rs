@@ -113,6 +113,11 @@ const CATALOGUE: &[Family] = &[
     ("p2phub_outbox_depth", Of::Referral, &[("state", Says::One(&["pending", "rejected"]))]),
     ("p2phub_outbox_oldest_age_seconds", Of::Referral, &[]),
     ("p2phub_outbox_settled_total", Of::Referral, &[SETTLED]),
+    (
+        "p2phub_sweep_oldest_age_seconds",
+        Of::Referral,
+        &[("sweep", Says::One(&["CountProMembers", "SendProNotices", "ReleaseCommissions"]))],
+    ),
     ("p2phub_stream_connected", Of::Referral, &[]),
     ("p2phub_stream_credits", Of::Referral, &[]),
     ("p2phub_stream_connects_total", Of::Referral, &[outcome(&["opened", "failed"])]),

@@ -1,5 +1,7 @@
 //! The database itself refuses what must never become of payouts and adjustments, whoever asks.
 
+mod facts;
+
 use p2phub_tests::{
     pair::{Options, Pair},
     postgres::Role,
@@ -217,7 +219,8 @@ async fn the_ledger_takes_only_what_payouts_and_adjustments_say() {
     let fixture = Fixture::start().await;
     const LEFT: i64 = 5_000_000;
     let both = |amount: i64| [("PARTNER_AVAILABLE", -amount), ("PARTNER_RESERVED", amount)];
-    let sound = format!("{}; SET CONSTRAINTS ALL IMMEDIATE", reservation(LEFT, &both(LEFT)));
+    let item = format!("INSERT INTO payout_items VALUES ('{{new}}', 1, NULL, NULL, '{{credit}}', {LEFT})");
+    let sound = format!("{}; {item}; SET CONSTRAINTS ALL IMMEDIATE", reservation(LEFT, &both(LEFT)));
     let overdrawn = reservation(LEFT + 1, &both(LEFT + 1));
     let unbalanced = reservation(LEFT, &[("PARTNER_AVAILABLE", -LEFT), ("PARTNER_RESERVED", LEFT - 1)]);
     let other_amount = reservation(LEFT, &both(LEFT - 1));
@@ -240,6 +243,8 @@ async fn the_ledger_takes_only_what_payouts_and_adjustments_say() {
          FROM (VALUES ('PARTNER_AVAILABLE', 6), ('PLATFORM_ADJUSTMENTS', -6)) AS v (purpose, amount)
          JOIN accounts a ON a.purpose = v.purpose WHERE a.owner_id IS NULL OR a.owner_id = '{{partner}}'"
     );
+    let right_credit = other_credit.replace("6)", "5)") + "; SET CONSTRAINTS ALL IMMEDIATE";
+    let others_cost = right_credit.replace("PLATFORM_ADJUSTMENTS", "PLATFORM_REVENUE");
     fixture
         .tries(
             &BOTH,
@@ -256,6 +261,8 @@ async fn the_ledger_takes_only_what_payouts_and_adjustments_say() {
                 (&subjectless, CHECK, "ledger_transactions_subject"),
                 (unapproved, CHECK, "ledger_transactions_named"),
                 (&other_credit, CHECK, "ledger_entries_fact"),
+                (&right_credit, "", ""),
+                (&others_cost, CHECK, "adjustments_by_platform"),
             ],
         )
         .await;

@@ -7,7 +7,7 @@ use crate::{
     commission::Commission,
     id::{IdSource, PartnerId, PayoutId},
     money::{Amount, Asset},
-    payout::{Approval, Claim, End, Payout, PayoutItem, Stage, allocate},
+    payout::{Approval, Claim, End, OpenClaims, Payout, PayoutItem, Stage},
     posting::{AccountKey, Movement, PostingError, Purpose, Subject, Transaction},
     reference::ExternalRef,
     state::{About, Changes, State},
@@ -33,8 +33,11 @@ pub(super) fn request(
         Ok(amount) => amount,
         Err(refusal) => return Ok(Verdict::refused(refusal)),
     };
-    let items = allocate(amount.minor_units(), &open_claims(state, partner_id, asset)?)
-        .ok_or(Undecided::Incomplete("claims behind the available balance"))?;
+    let open = open_claims(state, partner_id, asset)?;
+    let (amount, items) = match pay(amount, asked.is_some(), minimum, &OpenClaims::new(&open))? {
+        Ok(payable) => payable,
+        Err(refusal) => return Ok(Verdict::refused(refusal)),
+    };
     let payout_id = ids.make();
     let transaction = Transaction {
         transaction_id: ids.make(),
@@ -68,6 +71,29 @@ fn amount_to_pay(asked: Option<Amount>, available: i64, minimum: Amount) -> Resu
         return Err(Refusal::PayoutBelowMinimum(minimum));
     }
     if amount.minor_units() > available { Err(Refusal::InsufficientBalance) } else { Ok(amount) }
+}
+
+/// What is paid, and with which claims: the amount, or as much of it as one payout can name unless it was asked for.
+fn pay(
+    amount: Amount,
+    is_asked: bool,
+    minimum: Amount,
+    open: &OpenClaims<'_>,
+) -> Result<Result<(Amount, Vec<PayoutItem>), Refusal>> {
+    if let Some(items) = open.allocate(amount.minor_units()) {
+        return Ok(Ok((amount, items)));
+    }
+    const INCOMPLETE: Undecided = Undecided::Incomplete("claims behind the available balance");
+    if !open.exceed_one_payout() {
+        return Err(INCOMPLETE);
+    }
+    let most = if is_asked { open.most() } else { open.most_beside_debts(minimum.minor_units()) };
+    let most = Amount::new(amount.asset(), most).ok_or(INCOMPLETE)?;
+    if is_asked {
+        return Ok(Err(Refusal::PayoutTooManyItems(most)));
+    }
+    let items = open.allocate(most.minor_units()).ok_or(INCOMPLETE)?;
+    Ok(Ok((most, items)))
 }
 
 /// A partner's available balance, in minor units; below zero: a debt.

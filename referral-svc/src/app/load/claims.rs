@@ -1,12 +1,12 @@
 //! What payouts and adjustments need: whose they are, their accounts, and the claims that they are about.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use referral_domain::{
     adjustment::Adjustment,
     commission::CommissionKey,
     id::{AdjustmentId, PartnerId},
-    payout::Claim,
+    payout::{Claim, ITEMS_MAX},
     posting::Purpose,
     state::State,
 };
@@ -87,21 +87,24 @@ async fn load_items(transaction: &mut Transaction, named: &Named<'_>, state: &mu
     Ok(())
 }
 
-/// Whatever is open of those who ask for a payout.
+/// What is open of those who ask for a payout: what one payout can name, and as much more as refunds of this batch may take.
+/// A partner asks once a batch.
 async fn load_open(transaction: &mut Transaction, named: &Named<'_>, state: &mut State) -> Result<()> {
     let partners: Vec<Uuid> =
         named.paid_out.iter().filter(|id| state.partners.contains_key(id)).map(|id| (*id).into()).collect();
     if partners.is_empty() {
         return Ok(());
     }
-    let mut claims: HashMap<PartnerId, Vec<Claim>> = partners.iter().map(|id| ((*id).into(), Vec::new())).collect();
-    for commission in commissions::open(transaction, &partners).await? {
-        claims.entry(commission.earner_id).or_default().push(Claim::Commission(commission.key()));
+    let limit = i64::try_from(ITEMS_MAX + named.refunded.len()).unwrap_or(i64::MAX);
+    let mut claims: HashMap<PartnerId, HashSet<Claim>> =
+        partners.iter().map(|id| ((*id).into(), HashSet::new())).collect();
+    for commission in commissions::open(transaction, &partners, limit).await? {
+        claims.entry(commission.earner_id).or_default().insert(Claim::Commission(commission.key()));
         state.commissions.insert(commission.key(), commission);
     }
-    let adjustments = adjustments::open(transaction, &partners).await?;
+    let adjustments = adjustments::open(transaction, &partners, limit).await?;
     for adjustment in &adjustments {
-        claims.entry(adjustment.partner_id).or_default().push(Claim::Adjustment(adjustment.adjustment_id));
+        claims.entry(adjustment.partner_id).or_default().insert(Claim::Adjustment(adjustment.adjustment_id));
     }
     admit(state, adjustments);
     state.claims = claims;

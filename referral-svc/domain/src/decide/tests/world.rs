@@ -181,7 +181,7 @@ impl World {
                 for purpose in [Purpose::PartnerAvailable, Purpose::PartnerPending, Purpose::PartnerReserved] {
                     open_account(&mut self.state, purpose(id));
                 }
-                self.state.claims.insert(id, vec![]);
+                self.state.claims.insert(id, HashSet::new());
                 self.state.periods.insert(id, vec![]);
                 self.partners.push(id);
             }

@@ -1,0 +1,2 @@
+DROP INDEX commissions_by_release;
+DROP INDEX commissions_owed;

@@ -1,0 +1,15 @@
+ALTER TABLE ledger_transactions DROP CONSTRAINT ledger_transactions_audit_event_id_fkey;
+DROP TRIGGER adjustments_by_platform ON adjustments;
+DROP FUNCTION adjustments_by_platform;
+ALTER TABLE commissions DROP CONSTRAINT commissions_released;
+DROP TRIGGER commissions_updated ON commissions;
+DROP FUNCTION commissions_updated;
+DROP TRIGGER releases_equal_commissions ON ledger_transactions;
+DROP FUNCTION releases_equal_commissions;
+DROP TRIGGER payments_equal_refunds ON payments;
+DROP TRIGGER refunds_equal_payment ON refunds;
+DROP FUNCTION payments_equal_refunds;
+DROP TRIGGER payout_items_inserted ON payout_items;
+DROP FUNCTION payout_items_inserted;
+DROP TRIGGER payouts_equal_items ON payouts;
+DROP FUNCTION payouts_equal_items;
