@@ -44,6 +44,11 @@ impl Record {
         Self { sql, complete: nil.clone(), newest: nil, seen: HashSet::new() }
     }
 
+    /// Connects anew: the server may have been killed.
+    pub(super) async fn connect(&mut self, pair: &Pair) {
+        self.sql = pair.referral_sql(Role::Superuser).await;
+    }
+
     /// The decisions since the last time, oldest first. A job's may come in late: with the next ones, since whatever it has to
     /// do with was decided after its commit.
     pub(super) async fn news(&mut self) -> Vec<Decided> {
