@@ -58,12 +58,13 @@ fn variable<T: FromStr<Err: Display>>(name: &str) -> Option<T> {
 async fn random_concurrent_commands_agree_with_the_model() {
     let steps = steps(1200);
     // A long run goes faster with more commands at once.
-    play(Kind::Cut, steps, (steps / 40).clamp(30, 200)).await;
+    play(Kind::Cut, steps, (steps / 40).clamp(30, 500)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_services_and_databases_agree_with_the_model() {
-    play(Kind::Killed, steps(1000), 50).await;
+    let steps = steps(1000);
+    play(Kind::Killed, steps, (steps / 40).clamp(50, 150)).await;
 }
 
 async fn play(kind: Kind, steps: usize, round: usize) {

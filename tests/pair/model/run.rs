@@ -2,7 +2,7 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use chrono::TimeDelta;
@@ -23,6 +23,9 @@ use crate::{
     audit::verify,
     concurrency::{assert_books_balance, assert_tree_is_right, at_once},
 };
+
+/// About how long a command takes when many are sent at once.
+const COMMAND_TAKES: Duration = Duration::from_millis(5);
 
 /// What the model knows of the service under test.
 pub(super) struct Run {
@@ -57,7 +60,7 @@ impl Run {
             round,
             ahead: TimeDelta::zero(),
             world: World::default(),
-            source: Source::new(random),
+            source: Source::new(random, round),
             settled: Vec::new(),
             audited: 0,
             asked_again: 0,
@@ -108,7 +111,9 @@ impl Run {
         let all = fresh.iter().chain(again.iter().map(|(sent, _)| sent)).cloned();
         let instances = self.stage.instances.clone();
         let sending: Vec<_> = all.enumerate().map(|(turn, sent)| sent.send(instances.clone(), turn)).collect();
-        let (got, ()) = tokio::join!(at_once(sending), self.stage.disturb(&mut self.source.random));
+        let takes = COMMAND_TAKES.saturating_mul(u32::try_from(self.round).expect("not that many"));
+        let disturbed = self.stage.disturb(&mut self.source.random, takes);
+        let (got, ()) = tokio::join!(at_once(sending), disturbed);
         self.asked_again += got.iter().filter(|got| got.tries > 1).count();
         let mut got: VecDeque<Got> = got.into();
 

@@ -19,18 +19,17 @@ use tempfile::TempDir;
 use super::{HOLDING_DAYS, bills::PLAN_VERSION};
 use crate::{PAIR_PROCESS, payments::plan::plan_file};
 
-/// Within how many milliseconds of a round's begin something happens: about as long as a round takes.
-const CUT_WITHIN: u64 = 40;
-const KILL_WITHIN: u64 = 250;
+/// In how many rounds of a hundred every connection is cut.
+const CUTS: u32 = 20;
 
 /// What may be killed at once, and in how many rounds of a hundred.
 const KILLS: [(u32, Victims); 6] = [
-    (20, Victims { first: true, other: false, database: false }),
-    (20, Victims { first: false, other: true, database: false }),
+    (15, Victims { first: true, other: false, database: false }),
+    (15, Victims { first: false, other: true, database: false }),
     (10, Victims { first: true, other: true, database: false }),
-    (15, Victims { first: false, other: false, database: true }),
+    (20, Victims { first: false, other: false, database: true }),
     (10, Victims { first: false, other: true, database: true }),
-    (5, Victims { first: true, other: true, database: true }),
+    (10, Victims { first: true, other: true, database: true }),
 ];
 
 #[derive(Clone, Copy)]
@@ -108,26 +107,26 @@ impl Stage {
         }
     }
 
-    /// Now and then, something happens in the middle of a round. When it returns, everything runs again.
-    pub(super) async fn disturb(&mut self, random: &mut StdRng) {
+    /// Now and then, something happens in the middle of a round that takes about so long. When this returns, everything runs
+    /// again.
+    pub(super) async fn disturb(&mut self, random: &mut StdRng, round: Duration) {
+        let moment = round.mul_f64(random.random());
+        let mut pick = random.random_range(0..100);
+        // When is the point here, and below: no event ends it.
         match self.kind {
-            Kind::Cut if random.random_range(0..100) < 5 => {
-                // When is the point here, and below: no event ends it.
-                tokio::time::sleep(Duration::from_millis(random.random_range(0..CUT_WITHIN))).await;
+            Kind::Cut if pick < CUTS => {
+                tokio::time::sleep(moment).await;
                 self.pair.proxies().database.cut_once();
                 *self.faults.entry("connections cut").or_default() += 1;
             }
             Kind::Cut => {}
             Kind::Killed => {
-                let mut pick = random.random_range(0..100);
-                let victims = KILLS.into_iter().find_map(|(share, victims)| {
-                    let is_it = pick < share;
-                    pick = pick.saturating_sub(share);
-                    is_it.then_some(victims)
-                });
-                if let Some(victims) = victims {
-                    tokio::time::sleep(Duration::from_millis(random.random_range(0..KILL_WITHIN))).await;
-                    self.kill(victims).await;
+                for (share, victims) in KILLS {
+                    if pick < share {
+                        tokio::time::sleep(moment).await;
+                        return self.kill(victims).await;
+                    }
+                    pick -= share;
                 }
             }
         }
