@@ -72,9 +72,11 @@ impl Run {
     pub(super) async fn end(mut self) {
         let ahead = self.ahead.num_microseconds().expect("not that long");
         wait::until("the jobs", async || (self.record.due(ahead).await == 0).then_some(())).await;
-        for decided in self.record.news().await {
-            self.follow_job(&decided).await;
+        let news = self.record.news().await;
+        for decided in &news.decided {
+            self.follow_job(decided).await;
         }
+        self.world.assert_held(&news.held);
         let epoch = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint";
         let begun = Instant::now();
         let now = self.record.number(epoch).await + ahead;
@@ -124,15 +126,17 @@ impl Run {
             waiting.entry(sent.key()).or_default().push((sent, got));
         }
         self.record.connect(&self.stage.pair).await;
-        for decided in self.record.news().await {
+        let news = self.record.news().await;
+        for decided in &news.decided {
             if decided.request_id.is_empty() {
-                self.follow_job(&decided).await;
+                self.follow_job(decided).await;
                 continue;
             }
             let key = (decided.actor.clone(), decided.request_id.clone());
             let group = waiting.remove(&key).unwrap_or_else(|| panic!("audited, but not asked or twice: {decided:?}"));
-            self.follow(&decided, group);
+            self.follow(decided, group);
         }
+        self.world.assert_held(&news.held);
         for (sent, got) in waiting.into_values().flatten() {
             self.check_unaudited(&sent, &got);
         }
