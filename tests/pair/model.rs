@@ -69,8 +69,8 @@ async fn random_concurrent_commands_agree_with_the_model() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_services_and_databases_agree_with_the_model() {
-    let steps = steps(1000);
-    play(Kind::Killed, steps, (steps / 40).clamp(50, 150)).await;
+    let steps = steps(600);
+    play(Kind::Killed, steps, (steps / 40).clamp(40, 150)).await;
 }
 
 async fn play(kind: Kind, steps: usize, round: usize) {
