@@ -116,6 +116,8 @@ impl Run {
         let takes = COMMAND_TAKES.saturating_mul(u32::try_from(self.round).expect("not that many"));
         let disturbed = self.stage.disturb(&mut self.source.random, takes);
         let (got, ()) = tokio::join!(at_once(sending), disturbed);
+        let defect = got.iter().find(|got| matches!(got.answer, Err((Code::Internal, _))));
+        assert!(defect.is_none(), "{defect:?}: {}", self.stage.errors());
         self.asked_again += got.iter().filter(|got| got.tries > 1).count();
         let mut got: VecDeque<Got> = got.into();
 

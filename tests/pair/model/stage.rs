@@ -156,6 +156,12 @@ impl Stage {
         }
     }
 
+    /// What processes that run have logged as errors.
+    pub(super) fn errors(&self) -> String {
+        let logs: Vec<String> = self.pair.referral.iter().chain(&self.other).map(Instance::log).collect();
+        logs.iter().flat_map(|log| log.lines()).filter(|line| line.contains("ERROR")).collect::<Vec<_>>().join("\n")
+    }
+
     pub(super) async fn finish(mut self) {
         self.other.take().expect("it runs").stop().await;
         self.pair.finish().await;
