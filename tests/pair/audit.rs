@@ -14,7 +14,7 @@ use p2phub_tests::clients::Clients;
 /// 32 bytes in hex; a key for tests.
 const KEY: &str = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
 
-async fn verify(clients: &Clients, anchors: &[AuditHead], checkpoint: &str) -> VerifyAuditChainResponse {
+pub(crate) async fn verify(clients: &Clients, anchors: &[AuditHead], checkpoint: &str) -> VerifyAuditChainResponse {
     let request = VerifyAuditChainRequest { anchors: anchors.to_vec(), checkpoint: checkpoint.to_owned() };
     clients.clone().audit.verify_audit_chain(request).await.expect("an answer").into_inner()
 }

@@ -1,6 +1,8 @@
 //! PRO's three notices, three days before the end, one day before, at the end: each requested once for each end, by
 //! whichever instance, however the clock goes.
 
+mod batches;
+
 use std::collections::BTreeMap;
 
 use chrono::TimeDelta;

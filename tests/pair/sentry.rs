@@ -12,7 +12,7 @@ use p2phub_tests::{
     hold::Hold,
     pair::{Options, Pair},
     postgres::Role,
-    process::CLOCK_BROKEN,
+    process::{CLOCK_AHEAD, CLOCK_BROKEN},
     sentry::Sentry,
     wait,
 };
@@ -101,7 +101,7 @@ async fn the_event(sentry: &Sentry, trace_id: &str) -> p2phub_tests::sentry::Ite
 #[tokio::test(flavor = "multi_thread")]
 async fn a_panic_arrives_once_with_its_stack() {
     let sentry = Sentry::start().await;
-    let mut pair = options(&sentry).variable(CLOCK_BROKEN, "1").start_alone().await;
+    let mut pair = options(&sentry).variable(CLOCK_AHEAD, &CLOCK_BROKEN.to_string()).start_alone().await;
     let trace_id = failing_read(&pair).await;
     sentry.event_of(&trace_id).await;
     pair.stop_referral().await;

@@ -2,11 +2,13 @@
 
 use std::{
     fs::{self, File},
+    io::Write,
     net::SocketAddr,
     path::PathBuf,
     process::{Child, Command, Stdio},
 };
 
+use chrono::TimeDelta;
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -90,6 +92,17 @@ impl Instance {
             Kind::Task { .. } => String::new(),
             Kind::Process { log, .. } => fs::read_to_string(log).unwrap_or_default(),
         }
+    }
+
+    /// Has a process that was started with `process::CLOCK_AHEAD` go so far ahead, from now on.
+    pub async fn set_ahead(&mut self, ahead: TimeDelta) {
+        let Kind::Process { child, .. } = &mut self.kind else {
+            panic!("an instance in this process shares its clock");
+        };
+        let micros = ahead.num_microseconds().expect("not that long");
+        writeln!(child.stdin.as_mut().expect("an input"), "{micros}").expect("a line");
+        let shifted = process::shifted(micros);
+        wait::until("a shifted clock", async || self.log().contains(&shifted).then_some(())).await;
     }
 
     /// Kills a process with SIGKILL; only processes can be.

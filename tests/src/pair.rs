@@ -175,6 +175,13 @@ impl Pair {
         self.notify.take().expect("notify-svc runs").stop().await;
     }
 
+    /// For processes that are started from now on: another value of an environment variable.
+    pub fn set_variable(&mut self, name: &str, value: &str) {
+        let variables = &mut self.options.variables;
+        variables.retain(|(other, _)| other != name);
+        variables.push((name.to_owned(), value.to_owned()));
+    }
+
     /// SIGKILL; only with `Options::processes`.
     pub fn kill_referral(&mut self) {
         self.referral.take().expect("referral-svc runs").kill();

@@ -113,6 +113,9 @@ impl Server {
 
     pub(crate) fn signal(&mut self, signal: Signal) -> anyhow::Result<()> {
         if let Some(pid) = self.running_pid() {
+            if signal == Signal::SIGKILL {
+                kill_children(pid)?;
+            }
             kill(pid, signal).context("can't signal PostgreSQL")?;
         }
         Ok(())
@@ -144,6 +147,27 @@ impl Drop for Server {
             }
         }
     }
+}
+
+/// By force, everything ends at once: processes that outlived their postmaster would finish what they are just doing. It is
+/// held meanwhile, so that it starts no new ones.
+fn kill_children(postmaster: Pid) -> anyhow::Result<()> {
+    kill(postmaster, Signal::SIGSTOP).context("can't stop PostgreSQL")?;
+    // Where there is no /proc, they notice it themselves, if a little later.
+    for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+        if parent(pid) == Some(postmaster.as_raw()) {
+            // It may have ended by itself.
+            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+        }
+    }
+    Ok(())
+}
+
+fn parent(pid: i32) -> Option<i32> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name, in parentheses, may hold anything; after it come the state and the parent.
+    stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
 }
 
 /// What the server tells about itself in `postmaster.pid`.

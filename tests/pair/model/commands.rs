@@ -58,6 +58,8 @@ pub(super) struct Got {
     pub(super) replay: bool,
     /// How often it was asked for.
     pub(super) tries: usize,
+    /// Whether one of the tries may have been done without its answer getting here.
+    pub(super) lost: bool,
 }
 
 /// One spelling for all dresses of a reference.
@@ -141,14 +143,18 @@ impl Sent {
         request
     }
 
-    /// Asks until there is an answer for good: whatever was lost on the way is asked for again, with the same request ID.
-    pub(super) async fn send(self, clients: Clients) -> Got {
+    /// Asks until there is an answer for good, either instance by turns: whatever was lost on the way is asked for again,
+    /// with the same request ID.
+    pub(super) async fn send(self, instances: [Clients; 2], turn: usize) -> Got {
         let started = Instant::now();
+        let mut lost = false;
         for tries in 1.. {
-            let got = self.send_once(clients.clone()).await;
-            match got.answer {
-                Err((Code::Unavailable | Code::Unknown | Code::ResourceExhausted | Code::Cancelled, _)) => {}
-                _ => return Got { tries, ..got },
+            let got = self.send_once(instances[(turn + tries) % 2].clone()).await;
+            match &got.answer {
+                // By the service's own word, nothing was done.
+                Err((Code::Unavailable | Code::ResourceExhausted, reason)) if !reason.is_empty() => {}
+                Err((Code::Unavailable | Code::Unknown | Code::Cancelled, _)) => lost = true,
+                _ => return Got { tries, lost, ..got },
             }
             assert!(started.elapsed() < wait::LIMIT, "no answer for good: {self:?}, {got:?}");
             tokio::time::sleep(AGAIN_AFTER).await;
@@ -214,16 +220,14 @@ fn adjustment(adjustment: Option<pb::Adjustment>) -> Reply {
 }
 
 fn got<T>(answer: Result<Response<T>, Status>, reply: impl FnOnce(T) -> Reply) -> Got {
-    match answer {
-        Ok(answer) => {
-            Got { replay: has_flag(&answer, "idempotent-replay"), answer: Ok(reply(answer.into_inner())), tries: 1 }
-        }
-        Err(status) => Got {
-            replay: status.metadata().get("idempotent-replay").is_some_and(|value| value == "true"),
-            answer: Err((status.code(), reason(&status))),
-            tries: 1,
-        },
-    }
+    let (replay, answer) = match answer {
+        Ok(answer) => (has_flag(&answer, "idempotent-replay"), Ok(reply(answer.into_inner()))),
+        Err(status) => (
+            status.metadata().get("idempotent-replay").is_some_and(|value| value == "true"),
+            Err((status.code(), reason(&status))),
+        ),
+    };
+    Got { answer, replay, tries: 1, lost: false }
 }
 
 /// References that came late in one moment have no order: here they get one.

@@ -25,6 +25,23 @@ pub(super) struct Decided {
     pub(super) told: Vec<NotificationRequest>,
 }
 
+/// What the database holds of one partner.
+pub(super) struct Held {
+    pub(super) partner_id: String,
+    /// Available, pending, reserved.
+    pub(super) balances: [i64; 3],
+    pub(super) xp: i64,
+    pub(super) members: Vec<i64>,
+}
+
+/// What is new, and what it came to: seen in one moment.
+pub(super) struct News {
+    /// Oldest first. A job's may come in late: with the next ones, since whatever it has to do with was decided after its
+    /// commit.
+    pub(super) decided: Vec<Decided>,
+    pub(super) held: Vec<Held>,
+}
+
 /// Reads what is new, and takes what is told out of the outbox, as a notify-svc would have it taken.
 pub(super) struct Record {
     sql: Client,
@@ -44,9 +61,43 @@ impl Record {
         Self { sql, complete: nil.clone(), newest: nil, seen: HashSet::new() }
     }
 
-    /// The decisions since the last time, oldest first. A job's may come in late: with the next ones, since whatever it has to
-    /// do with was decided after its commit.
-    pub(super) async fn news(&mut self) -> Vec<Decided> {
+    /// Connects anew: the server may have been killed.
+    pub(super) async fn connect(&mut self, pair: &Pair) {
+        self.sql = pair.referral_sql(Role::Superuser).await;
+    }
+
+    /// The decisions since the last time, and what everybody has by them.
+    pub(super) async fn news(&mut self) -> News {
+        self.sql.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await.expect("a snapshot");
+        let (decided, taken) = self.decided().await;
+        let held = self.held().await;
+        self.sql.batch_execute("COMMIT").await.expect("an end");
+        let settle = "SELECT settle_events($1::text[]::uuid[])";
+        self.sql.execute(settle, &[&taken]).await.expect("a deletion");
+        self.remember(&decided);
+        News { decided, held }
+    }
+
+    async fn held(&self) -> Vec<Held> {
+        let query = "SELECT s.partner_id::text, s.xp, s.members::bigint[],
+                         ARRAY(SELECT coalesce(sum(a.balance), 0)::bigint
+                             FROM unnest('{PARTNER_AVAILABLE, PARTNER_PENDING, PARTNER_RESERVED}'::text[])
+                                 WITH ORDINALITY AS p (purpose, place)
+                             LEFT JOIN accounts a ON a.purpose = p.purpose AND a.owner_id = s.partner_id
+                             GROUP BY p.place ORDER BY p.place)
+                     FROM standings s";
+        let rows = self.sql.query(query, &[]).await.expect("rows");
+        let held = rows.iter().map(|row| Held {
+            partner_id: row.get(0),
+            xp: row.get(1),
+            members: row.get(2),
+            balances: row.get::<_, Vec<i64>>(3).try_into().expect("three balances"),
+        });
+        held.collect()
+    }
+
+    /// Returns also whose events in the outbox were looked at.
+    async fn decided(&self) -> (Vec<Decided>, Vec<String>) {
         let query = format!(
             "SELECT audit_event_id::text, (extract(epoch FROM create_time) * 1000000)::bigint, actor, action, outcome,
                  coalesce(request_id::text, ''), coalesce(notices, 0)
@@ -85,10 +136,7 @@ impl Record {
                 audit_event_id,
             });
         }
-        let settle = "SELECT settle_events($1::text[]::uuid[])";
-        self.sql.execute(settle, &[&taken]).await.expect("a deletion");
-        self.remember(&news);
-        news
+        (news, taken)
     }
 
     fn remember(&mut self, news: &[Decided]) {

@@ -14,6 +14,7 @@ use super::{
     bills::Bill,
     commands::{Answer, Ask, Reply, Sent},
     notices::Told,
+    record::Held,
 };
 
 const SIGNUP_XP: [i64; 9] = [35, 10, 1, 1, 1, 1, 1, 1, 1];
@@ -163,6 +164,17 @@ impl World {
             create_time: Some(timestamp(person.born)),
             first_name: person.names.last().cloned().unwrap_or_default(),
             ..Default::default()
+        }
+    }
+
+    /// Everybody's money, XP and network are what is in the database, to the last unit.
+    pub(super) fn assert_held(&self, held: &[Held]) {
+        assert_eq!(held.len(), self.people.len(), "people");
+        for held in held {
+            let person = &self.people[self.person(&held.partner_id).expect("somebody known")];
+            let balances = [person.available, person.pending, person.reserved];
+            let expected = (balances, person.xp, person.below.as_slice());
+            assert_eq!((held.balances, held.xp, held.members.as_slice()), expected, "{}", person.id);
         }
     }
 

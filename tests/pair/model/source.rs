@@ -10,15 +10,21 @@ use super::{
 };
 use crate::concurrency::DRESSES;
 
+/// Of more people than so many, most commands are about money: long histories go deep rather than wide.
+const MANY: usize = 500;
+
 /// Makes commands up, on what the world knew before the round.
 pub(super) struct Source {
     pub(super) random: StdRng,
     made: usize,
+    /// How many are late ones.
+    late: usize,
 }
 
 impl Source {
-    pub(super) fn new(random: StdRng) -> Self {
-        Self { random, made: 0 }
+    /// For so many commands at once.
+    pub(super) fn new(random: StdRng, round: usize) -> Self {
+        Self { random, made: 0, late: (round / 3).max(25) }
     }
 
     pub(super) fn chance(&mut self, percent: u32) -> bool {
@@ -27,7 +33,7 @@ impl Source {
 
     /// One of the first `number`, the late ones preferred.
     fn pick(&mut self, number: usize) -> usize {
-        let from = if self.chance(70) { number.saturating_sub(25) } else { 0 };
+        let from = if self.chance(70) { number.saturating_sub(self.late) } else { 0 };
         self.random.random_range(from..number)
     }
 
@@ -38,7 +44,8 @@ impl Source {
 
     fn ask(&mut self, world: &World) -> Ask {
         self.made += 1;
-        let what = self.random.random_range(0..100);
+        let newcomers = world.people.len() < MANY || self.chance(10);
+        let what = self.random.random_range(if newcomers { 0..100 } else { 30..100 });
         match what {
             _ if world.people.is_empty() => self.signup(world),
             ..22 => self.signup(world),
