@@ -174,7 +174,7 @@ async fn what_is_asked_for_wrongly_is_refused() {
         assert_eq!(fields(&status), ["checkpoint"], "{checkpoint}");
     }
     let known = ledger.check_ledger(CheckLedgerRequest::default()).await.expect("an answer").into_inner();
-    let both = CheckLedgerRequest { partner_id: request_id(), checkpoint: known.checkpoint };
+    let both = CheckLedgerRequest { partner_id: request_id(), checkpoint: known.checkpoint, ..Default::default() };
     let status = refused(ledger.check_ledger(both).await, Code::InvalidArgument, "INVALID_ARGUMENT");
     assert_eq!(fields(&status), ["checkpoint"]);
     pair.finish().await;
