@@ -1,5 +1,9 @@
 //! Who is calling, and under which trace: put in each request's extensions by the edge layer, read by every handler.
 
+use std::time::Duration;
+
+use tokio::time::Instant;
+
 use crate::telemetry;
 
 /// The caller's name and the trace that the call belongs to.
@@ -34,5 +38,23 @@ impl CallContext {
                 baggage: String::new(),
             }
         })
+    }
+}
+
+/// When the edge answers for a handler that hasn't: in the extensions of each request that isn't a stream's.
+#[derive(Clone, Copy, Debug)]
+pub struct Deadline(Instant);
+
+impl Deadline {
+    /// After so long; None: never.
+    pub(crate) fn after(duration: Duration) -> Option<Self> {
+        Instant::now().checked_add(duration).map(Self)
+    }
+
+    /// When a handler that can end early had better do so: once nine tenths of the time are over. None: nobody waits.
+    pub fn near<T>(request: &tonic::Request<T>) -> Option<Instant> {
+        let Self(at) = request.extensions().get()?;
+        let left: Duration = at.saturating_duration_since(Instant::now());
+        at.checked_sub(left / 10)
     }
 }

@@ -102,12 +102,22 @@ async fn timed(name: &str, pair: &Pair, request: CheckLedgerRequest) -> CheckLed
     answer
 }
 
-async fn check(clients: &mut Clients, request: CheckLedgerRequest) -> CheckLedgerResponse {
+/// Checks to the end, however many calls that takes.
+async fn check(clients: &mut Clients, mut request: CheckLedgerRequest) -> CheckLedgerResponse {
+    loop {
+        let answer = ask(clients, request).await;
+        if answer.resume_token.is_empty() {
+            assert!(answer.ok, "the books were filled wrongly: {:?}", answer.checks);
+            return answer;
+        }
+        request = CheckLedgerRequest { resume_token: answer.resume_token, ..Default::default() };
+    }
+}
+
+async fn ask(clients: &mut Clients, request: CheckLedgerRequest) -> CheckLedgerResponse {
     let mut request = Request::new(request);
     request.set_timeout(PATIENCE);
-    let answer = clients.ledger.check_ledger(request).await.expect("an answer in time").into_inner();
-    assert!(answer.ok, "the books were filled wrongly: {:?}", answer.checks);
-    answer
+    clients.ledger.check_ledger(request).await.expect("an answer in time").into_inner()
 }
 
 /// The IDs of some that are in the books, spread over all of them.

@@ -1,5 +1,6 @@
 //! The proof of the books: what it says of a long history, what it finds of what was tampered with, and of how much.
 
+mod course;
 pub(crate) mod history;
 mod scopes;
 mod tampering;

@@ -8,7 +8,7 @@ use service::error::Failure;
 use tonic::{Code, Request, Response, Status};
 use uuid::Uuid;
 
-use super::{Api, status};
+use super::{Api, one_of, status};
 use crate::{
     app::{Checkpoint, FaultKind, Proof, Signed, Signer, prove},
     store::{
@@ -58,7 +58,7 @@ impl AuditService for Api {
         let message = request.into_inner();
         let since = checkpoint(&message.checkpoint).map_err(status::finish)?;
         let anchors = self.anchors(message.anchors).map_err(status::finish)?;
-        let _alone = self.proving.lock().await;
+        let _place = one_of(&self.proving).map_err(status::finish)?;
         self.read(async |connection, now| {
             let proof = prove(connection, &anchors, since.as_ref(), now).await?;
             let elsewhere = "of this database, and of after its last restore or failover";

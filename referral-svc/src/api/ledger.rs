@@ -1,26 +1,22 @@
 //! LedgerService.
 
-use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use p2phub_proto::referral::v1::{self as pb, ledger_service_server::LedgerService};
 use referral_domain::{
     id::{PartnerId, TransactionId},
     money::Asset,
     posting::Purpose,
 };
-use service::error::Failure;
 use tonic::{Request, Response, Status};
 
 use super::{Api, BoxStream, existing_partner, past, span, status};
 use crate::{
-    app::{Pace, check_books},
     store::{
         balances,
-        check::{self, Check, Checkpoint, Scope},
         ledger::{self, Entries, EntryView},
         partners::Key,
     },
     wire::{
-        fields::{self, Checked},
+        fields,
         inward::{self, payouts},
         outward::{self, subject, timestamp},
         page::Page,
@@ -152,61 +148,8 @@ impl LedgerService for Api {
         &self,
         request: Request<pb::CheckLedgerRequest>,
     ) -> Result<Response<pb::CheckLedgerResponse>, Status> {
-        let scope = scope(&request.into_inner()).map_err(status::finish)?;
-        let _alone = self.checking.lock().await;
-        self.read(async |connection, _now| {
-            match scope {
-                Scope::Everything => {}
-                Scope::Partner(partner_id) => {
-                    existing_partner(connection, &Key::Id(partner_id)).await?;
-                }
-                Scope::Since(checkpoint) => {
-                    if checkpoint > check::checkpoint(connection).await? {
-                        return Err(Failure::violation("checkpoint", "isn't one of this database").into());
-                    }
-                }
-            }
-            let (checks, checkpoint) = check_books(connection, scope, Pace::Asked).await?;
-            let checkpoint = if matches!(scope, Scope::Partner(_)) { String::new() } else { token(checkpoint) };
-            let checks: Vec<pb::Check> = checks.into_iter().map(outcome).collect();
-            Ok(pb::CheckLedgerResponse { ok: checks.iter().all(|check| check.ok), checks, checkpoint })
-        })
-        .await
+        self.check(request).await
     }
-}
-
-fn scope(message: &pb::CheckLedgerRequest) -> Checked<Scope> {
-    let partner_id = fields::optional_id("partner_id", &message.partner_id)?;
-    match (partner_id, message.checkpoint.as_str()) {
-        (None, "") => Ok(Scope::Everything),
-        (Some(partner_id), "") => Ok(Scope::Partner(partner_id)),
-        (None, token) => checkpoint(token)
-            .map(Scope::Since)
-            .ok_or_else(|| Failure::violation("checkpoint", "must be from an answer of this method")),
-        (Some(_), _) => Err(Failure::violation("checkpoint", "can't be asked for together with partner_id")),
-    }
-}
-
-/// Of tokens, the first byte.
-const CHECKPOINT_VERSION: u8 = 1;
-
-fn token(checkpoint: Checkpoint) -> String {
-    BASE64_URL_SAFE_NO_PAD.encode([&[CHECKPOINT_VERSION][..], &checkpoint.0.to_be_bytes()].concat())
-}
-
-fn checkpoint(token: &str) -> Option<Checkpoint> {
-    match BASE64_URL_SAFE_NO_PAD.decode(token).ok()?.split_first()? {
-        (&CHECKPOINT_VERSION, number) => Some(Checkpoint(u64::from_be_bytes(number.try_into().ok()?))),
-        _ => None,
-    }
-}
-
-fn outcome(check: Check) -> pb::Check {
-    let detail = match check.offenders {
-        0 => String::new(),
-        offenders => format!("{offenders} wrong, for example {}", check.examples.join(", ")),
-    };
-    pb::Check { name: check.name.to_owned(), ok: check.offenders == 0, detail, rows: check.rows }
 }
 
 fn signed(asset: Asset, minor_units: i64) -> Option<pb::Amount> {

@@ -3,6 +3,7 @@
 mod adjustment;
 mod audit;
 mod broadcast;
+mod check;
 mod explanation;
 mod leaderboard;
 mod ledger;
@@ -27,7 +28,7 @@ use service::{
     database::{self, Connection, Pool},
     error::Failure,
 };
-use tokio::sync::{Mutex, Semaphore};
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tonic::{Request, Response, Status, metadata::MetadataValue};
 
 use crate::{
@@ -45,10 +46,12 @@ pub(crate) struct Api {
     queue: CommandQueue,
     pool: Pool,
     clock: Clock,
-    /// One check of the books at a time.
-    checking: Arc<Mutex<()>>,
-    /// One proof of the audit records at a time.
-    proving: Arc<Mutex<()>>,
+    /// Places for checks of all the books at once.
+    checking: Arc<Semaphore>,
+    /// Places for checks of one partner or of what is new at once.
+    checking_parts: Arc<Semaphore>,
+    /// Places for proofs of the audit records at once.
+    proving: Arc<Semaphore>,
     /// None: no key is configured.
     signer: Option<Arc<Signer>>,
     /// Places for exports at once.
@@ -61,6 +64,9 @@ pub(crate) struct Api {
 const EXPORTS_MAX: usize = 32;
 /// Reconciliations at once: each may hold a statement in memory, some 100 MB if it is as long as it may be.
 const RECONCILIATIONS_MAX: usize = 2;
+
+/// Checks of a part of the books at once: each uses a connection, and a processor.
+const CHECKS_OF_PARTS_MAX: usize = 2;
 
 /// A connection in use. Dropped in the middle of a query (the caller's deadline passed), it is closed, lest the next user
 /// wait for that query's end.
@@ -78,8 +84,9 @@ impl Api {
             queue,
             pool,
             clock,
-            checking: Arc::default(),
-            proving: Arc::default(),
+            checking: Arc::new(Semaphore::new(1)),
+            checking_parts: Arc::new(Semaphore::new(CHECKS_OF_PARTS_MAX)),
+            proving: Arc::new(Semaphore::new(1)),
             signer: signer.map(Arc::new),
             exports: Arc::new(Semaphore::new(EXPORTS_MAX)),
             reconciliations: Arc::new(Semaphore::new(RECONCILIATIONS_MAX)),
@@ -170,6 +177,11 @@ impl From<diesel::result::Error> for ReadError {
     fn from(error: diesel::result::Error) -> Self {
         Self::Database(error)
     }
+}
+
+/// A place among the checks of a kind: one that would wait for another's end could use up its own time with that.
+fn one_of(places: &Semaphore) -> Checked<SemaphorePermit<'_>> {
+    places.try_acquire().map_err(|_| status::check_in_progress())
 }
 
 /// The partner, or that there is none.

@@ -13,6 +13,7 @@ const DOMAIN: &str = "referral.p2phub";
 /// When a shed or failed call is worth trying again.
 const RETRY_SOON: Duration = Duration::from_millis(200);
 const RETRY_LATER: Duration = Duration::from_secs(1);
+const RETRY_MUCH_LATER: Duration = Duration::from_secs(10);
 
 /// What marks a remembered refusal on its way to [`finish`].
 const REPLAY: &str = "idempotent-replay";
@@ -42,6 +43,11 @@ pub(super) fn of_failed(failed: Failed) -> Failure {
         }
         Failed::Defect => Failure::internal(),
     }
+}
+
+pub(super) fn check_in_progress() -> Failure {
+    let message = "another such check is in progress; nothing was done";
+    Failure::new(Code::ResourceExhausted, "CHECK_IN_PROGRESS", message).with_retry(RETRY_MUCH_LATER)
 }
 
 fn code(class: RefusalClass) -> Code {

@@ -25,22 +25,13 @@ const AGAIN_AFTER: Duration = Duration::from_secs(120);
 /// How often what is new is looked at, between the checks of everything.
 const NEW_EVERY: Duration = Duration::from_secs(300);
 
-/// How long a check rests between two slices, so that those who write hardly feel it.
-#[derive(Clone, Copy)]
-pub(crate) enum Pace {
-    /// Somebody waits for the answer: as long as the slice took.
-    Asked,
-    /// Nobody waits: twice as long.
-    Background,
-}
+/// How many times as long as a slice took a check rests while others write: of the time it has a fifth, and under a full load
+/// takes some five times as long as with nobody there.
+const REST: u32 = 4;
 
-impl Pace {
-    fn rest_after(self, slice: Duration) -> Duration {
-        slice.saturating_mul(match self {
-            Self::Asked => 1,
-            Self::Background => 2,
-        })
-    }
+/// How long a check rests after a slice, so that those who write hardly feel it; not at all while nobody writes.
+fn rest_after(slice: Duration, others_write: bool) -> Duration {
+    if others_write { slice.saturating_mul(REST) } else { Duration::ZERO }
 }
 
 /// The job that checks the books every so often. All instances have it, since each tells of what it found itself; they take
@@ -63,14 +54,14 @@ struct Agenda {
 
 impl Agenda {
     fn next(&self) -> Scope {
-        match self.checkpoint {
-            Some(checkpoint) if Instant::now() < self.whole_at => Scope::Since(checkpoint),
+        match &self.checkpoint {
+            Some(checkpoint) if Instant::now() < self.whole_at => Scope::Since(checkpoint.clone()),
             _ => Scope::Everything,
         }
     }
 
     /// Notes a check that came to its end; how long to wait for the next.
-    fn checked(&mut self, scope: Scope, checkpoint: Checkpoint) -> Duration {
+    fn checked(&mut self, scope: &Scope, checkpoint: Checkpoint) -> Duration {
         let now = Instant::now();
         if matches!(scope, Scope::Everything) {
             self.whole_at = now.checked_add(self.every).unwrap_or(now);
@@ -89,8 +80,8 @@ impl Bookkeeper {
             let mut agenda = Agenda { every, whole_at: Instant::now(), checkpoint: None };
             loop {
                 let scope = agenda.next();
-                let pause = match AssertUnwindSafe(self.check_in_turn(scope)).catch_unwind().await {
-                    Ok(Ok(Some(checkpoint))) => agenda.checked(scope, checkpoint),
+                let pause = match AssertUnwindSafe(self.check_in_turn(&scope)).catch_unwind().await {
+                    Ok(Ok(Some(checkpoint))) => agenda.checked(&scope, checkpoint),
                     Ok(Ok(None)) => {
                         tracing::debug!("another instance checks the books");
                         AGAIN_AFTER.min(every)
@@ -111,13 +102,21 @@ impl Bookkeeper {
     }
 
     /// How far the books were checked, if it was this instance's turn.
-    async fn check_in_turn(&self, scope: Scope) -> Result<Option<Checkpoint>> {
+    async fn check_in_turn(&self, scope: &Scope) -> Result<Option<Checkpoint>> {
         let turn = self.turn().await.inspect_err(|_| metrics::ledger_check_failed())?;
         let Some(mut connection) = turn else {
             return Ok(None);
         };
-        let (_, checkpoint) = check_books(&mut connection, scope, Pace::Background).await?;
-        Ok(Some(checkpoint))
+        let mut began = Examination::begin(scope, &mut connection).await;
+        if let Ok(Err(_)) = began {
+            // After a failover nothing has been looked at.
+            began = Examination::begin(&Scope::Everything, &mut connection).await;
+        }
+        let Ok(examination) = began.inspect_err(|_| metrics::ledger_check_failed())? else { return Ok(None) };
+        match check_books(examination, &mut connection, None).await? {
+            Outcome::Ended(_, checkpoint) => Ok(Some(checkpoint)),
+            Outcome::Suspended(_) => Ok(None),
+        }
     }
 
     /// The connection to check on, if nobody else is at it. The turn is the database session's: out of the pool, the
@@ -128,17 +127,28 @@ impl Bookkeeper {
     }
 }
 
-/// Checks the books and tells the metrics and, if something is wrong, the log: which check, and how many offend. Who they
-/// are is for those who ask. What was there before the checkpoint has been looked at.
+/// What a check came to.
+pub(crate) enum Outcome {
+    /// What was there before the checkpoint has been looked at.
+    Ended(Vec<Check>, Checkpoint),
+    /// Its time was up first.
+    Suspended(Examination),
+}
+
+/// Checks the books until they are checked or time is up. Of a check that came to its end it tells the metrics and, if
+/// something is wrong, the log: which check, and how many offend. Who they are is for those who ask.
 pub(crate) async fn check_books(
+    mut examination: Examination,
     connection: &mut AsyncPgConnection,
-    scope: Scope,
-    pace: Pace,
-) -> Result<(Vec<Check>, Checkpoint)> {
-    let (checks, checkpoint) =
-        examine(connection, scope, pace).await.inspect_err(|_| metrics::ledger_check_failed())?;
+    until: Option<Instant>,
+) -> Result<Outcome> {
+    let ended = examine(&mut examination, connection, until).await.inspect_err(|_| metrics::ledger_check_failed())?;
+    if !ended {
+        return Ok(Outcome::Suspended(examination));
+    }
+    let checks = examination.findings();
     let violated = || checks.iter().filter(|check| check.offenders > 0);
-    if matches!(scope, Scope::Everything) {
+    if examination.is_whole() {
         metrics::ledger_checked(checks.iter().map(|check| (check.name, check.offenders)));
     } else {
         // That a part is as it should be says nothing about the rest.
@@ -147,16 +157,38 @@ pub(crate) async fn check_books(
     for check in violated() {
         tracing::error!(check = check.name, offenders = check.offenders, "the books do not balance");
     }
-    Ok((checks, checkpoint))
+    let checkpoint = examination.checkpoint().clone();
+    Ok(Outcome::Ended(checks, checkpoint))
 }
 
-async fn examine(connection: &mut AsyncPgConnection, scope: Scope, pace: Pace) -> Result<(Vec<Check>, Checkpoint)> {
-    let checkpoint = check::checkpoint(connection).await?;
-    let mut examination = Examination::begin(scope, connection).await?;
-    let mut begun = Instant::now();
-    while examination.step(connection).await? {
-        sleep(pace.rest_after(begun.elapsed())).await;
-        begun = Instant::now();
+/// Whether it came to its end.
+async fn examine(
+    examination: &mut Examination,
+    connection: &mut AsyncPgConnection,
+    until: Option<Instant>,
+) -> Result<bool> {
+    loop {
+        let begun = Instant::now();
+        let step = examination.step(connection).await?;
+        if !step.more {
+            return Ok(true);
+        }
+        let rest = rest_after(begun.elapsed(), step.busy);
+        if until.is_some_and(|until| Instant::now().checked_add(rest).is_none_or(|then| then >= until)) {
+            return Ok(false);
+        }
+        sleep(rest).await;
     }
-    Ok((examination.end(), checkpoint))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_check_rests_only_while_others_write() {
+        let slice = Duration::from_millis(50);
+        assert_eq!(rest_after(slice, false), Duration::ZERO);
+        assert_eq!(rest_after(slice, true), Duration::from_millis(200));
+    }
 }

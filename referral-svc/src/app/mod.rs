@@ -15,7 +15,7 @@ mod verifier;
 mod write;
 
 pub(crate) use batch::Rules;
-pub(crate) use bookkeeper::{Bookkeeper, Pace, check_books};
+pub(crate) use bookkeeper::{Bookkeeper, Outcome, check_books};
 pub(crate) use broadcaster::Broadcaster;
 pub(crate) use committer::Committer;
 pub(crate) use proof::{Checkpoint, FaultKind, Proof, prove};

@@ -23,7 +23,7 @@ use super::contract::Rpc;
 use super::library_errors::deadline_exceeded;
 use super::record::CallRecord;
 use super::span;
-use crate::call::CallContext;
+use crate::call::{CallContext, Deadline};
 use crate::error::Failure;
 use crate::telemetry::{
     self,
@@ -140,6 +140,9 @@ where
                 };
                 let admitted =
                     caller.and_then(|_| bounded(request.headers())).and_then(|()| edge.admit(&rpc, &mut call));
+                if let Some(at) = deadline.and_then(Deadline::after) {
+                    request.extensions_mut().insert(at);
+                }
                 let answered = match admitted {
                     Ok(()) => answer(inner, request, deadline).await,
                     Err(refused) => Err(refused),

@@ -12,7 +12,7 @@ use tonic::Code;
 
 use super::{assert_fine, check, check_partner, check_since, history, named, violated};
 
-async fn spoil(pair: &Pair, change: &str) {
+pub(super) async fn spoil(pair: &Pair, change: &str) {
     let sql = pair.referral_sql(Role::Superuser).await;
     let spoil = format!("SET session_replication_role = replica; {change}");
     sql.batch_execute(&spoil).await.expect("a change past the triggers");
@@ -167,14 +167,14 @@ async fn what_is_asked_for_wrongly_is_refused() {
     let malformed = CheckLedgerRequest { partner_id: "me".to_owned(), ..Default::default() };
     let status = refused(ledger.check_ledger(malformed).await, Code::InvalidArgument, "INVALID_ARGUMENT");
     assert_eq!(fields(&status), ["partner_id"]);
-    // No base64, another version, another length, and one that this database hasn't come to.
-    for checkpoint in ["*", "AgAAAAAAAAAB", "AQAAAAAB", "AX__________"] {
+    // No base64, another version, another length, and one of another database.
+    for checkpoint in ["*", "AQAAAAAAAAAB", "AgAAAAAB", "AgAAAAAAAAABNy8x"] {
         let request = CheckLedgerRequest { checkpoint: checkpoint.to_owned(), ..Default::default() };
         let status = refused(ledger.check_ledger(request).await, Code::InvalidArgument, "INVALID_ARGUMENT");
         assert_eq!(fields(&status), ["checkpoint"], "{checkpoint}");
     }
     let known = ledger.check_ledger(CheckLedgerRequest::default()).await.expect("an answer").into_inner();
-    let both = CheckLedgerRequest { partner_id: request_id(), checkpoint: known.checkpoint };
+    let both = CheckLedgerRequest { partner_id: request_id(), checkpoint: known.checkpoint, ..Default::default() };
     let status = refused(ledger.check_ledger(both).await, Code::InvalidArgument, "INVALID_ARGUMENT");
     assert_eq!(fields(&status), ["checkpoint"]);
     pair.finish().await;

@@ -3,7 +3,7 @@ SELECT 'adjustments_are_whole' AS name, j.adjustment_id::text AS who, true AS lo
     (j.state <> 'APPROVED' OR (t.kind = 'ADJUSTMENT' AND t.adjustment_id = j.adjustment_id))
     AND j.reserved = i.reserved AND j.paid = i.paid AS fine
 FROM adjustments j
-LEFT JOIN ledger_transactions t USING (transaction_id)
+LEFT JOIN LATERAL (SELECT * FROM ledger_transactions t WHERE t.transaction_id = j.transaction_id OFFSET 0) t ON true
 CROSS JOIN LATERAL (
     SELECT coalesce(sum(i.amount) FILTER (WHERE o.state IN ('REQUESTED', 'APPROVED')), 0) AS reserved,
         coalesce(sum(i.amount) FILTER (WHERE o.state = 'COMPLETED'), 0) AS paid

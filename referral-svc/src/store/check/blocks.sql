@@ -6,7 +6,7 @@ WITH s AS MATERIALIZED (
 )
 SELECT v.name, s.transaction_id::text AS who, v.looked, v.fine
 FROM s
-LEFT JOIN ledger_transactions t USING (transaction_id)
+LEFT JOIN LATERAL (SELECT * FROM ledger_transactions t WHERE t.transaction_id = s.transaction_id OFFSET 0) t ON true
 CROSS JOIN LATERAL (VALUES
     ('sealed_transactions_exist', true, t.transaction_id IS NOT NULL),
     ('transactions_equal_their_seals', t.create_time <> s.seal_time, false)

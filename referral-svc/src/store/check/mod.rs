@@ -2,55 +2,44 @@
 //!
 //! Each check is one statement over a slice of its things, so that it sees one snapshot, holds nobody up, and ends soon. What
 //! sums up over everything is proved from each thing to the next: an entry continues the one before, a lineage its
-//! referrer's, a network its children's.
+//! referrer's, a network its children's. A slice finds by index what belongs to it: `LATERAL (… OFFSET 0)` in the statements
+//! keeps the planner, who doesn't know how few rows a slice has, from reading a whole table instead.
 
+mod found;
 mod passes;
+mod progress;
 mod scope;
+mod size;
+mod things;
 
-use std::collections::HashMap;
+use std::time::Instant;
 
 use diesel::{
     QueryableByName, sql_query,
-    sql_types::{Array, BigInt, Bool, Nullable, Text},
+    sql_types::{Array, Bool, Nullable, Text},
 };
-use diesel_async::{AsyncPgConnection, RunQueryDsl};
+use diesel_async::{AsyncPgConnection, RunQueryDsl, pg::TransactionBuilder};
 
 use self::{
+    found::{Findings, Found},
     passes::{PASSES, Pass},
-    scope::Keys,
+    scope::{Keys, Page},
 };
 use super::{Result, impossible, sql::Sql};
 
-pub(crate) use self::scope::Scope;
+pub(crate) use self::{
+    found::Check,
+    progress::Progress,
+    scope::{KEYS_MAX, Scope},
+};
 
-/// How many offenders are named.
-const EXAMPLES_MAX: usize = 5;
-
-/// One check's result.
-pub(crate) struct Check {
-    pub(crate) name: &'static str,
-    /// How many things were looked at.
-    pub(crate) rows: i64,
-    /// How many offend.
-    pub(crate) offenders: i64,
-    /// The first few of them.
-    pub(crate) examples: Vec<String>,
-}
-
-/// The number of a database transaction: all before it have ended, and what they left was looked at.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Debug)]
-pub(crate) struct Checkpoint(pub(crate) u64);
-
-#[derive(QueryableByName)]
-struct Found {
-    #[diesel(sql_type = Text)]
-    name: String,
-    #[diesel(sql_type = BigInt)]
-    rows: i64,
-    #[diesel(sql_type = BigInt)]
-    offenders: i64,
-    #[diesel(sql_type = Array<Text>)]
-    examples: Vec<String>,
+/// Up to where the books were looked at.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Checkpoint {
+    /// The number of a database transaction: all before it had ended.
+    pub(crate) number: u64,
+    /// The server's, in which the number means something; a restore or a failover ends it.
+    pub(crate) history: String,
 }
 
 #[derive(QueryableByName)]
@@ -66,25 +55,73 @@ pub(crate) async fn elect(connection: &mut AsyncPgConnection) -> Result<bool> {
 }
 
 #[derive(QueryableByName)]
-struct Oldest {
+struct Now {
     #[diesel(sql_type = Text)]
     oldest: String,
+    #[diesel(sql_type = Text)]
+    next: String,
+    #[diesel(sql_type = Text)]
+    history: String,
 }
 
-/// What a check that begins now will have seen.
-pub(crate) async fn checkpoint(connection: &mut AsyncPgConnection) -> Result<Checkpoint> {
-    let query = Sql::new("SELECT pg_snapshot_xmin(pg_current_snapshot())::text AS oldest");
-    let row: Oldest = query.get_result(connection).await?;
-    row.oldest.parse().map(Checkpoint).map_err(|_| impossible("a transaction's number"))
+/// What a check that begins now will have seen, and the number of the next transaction.
+async fn now(connection: &mut AsyncPgConnection) -> Result<(Checkpoint, u64)> {
+    let query = Sql::new(
+        "SELECT pg_snapshot_xmin(s)::text AS oldest, pg_snapshot_xmax(s)::text AS next,
+             system_identifier || '/' || timeline_id AS history
+         FROM pg_current_snapshot() AS s, pg_control_system(), pg_control_checkpoint()",
+    );
+    let row: Now = query.get_result(connection).await?;
+    Ok((Checkpoint { number: number(&row.oldest)?, history: row.history }, number(&row.next)?))
+}
+
+fn number(text: &str) -> Result<u64> {
+    text.parse().map_err(|_| impossible("a transaction's number"))
+}
+
+/// What a check can't begin with.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Unfit {
+    /// A checkpoint or progress of another database, or of before a restore or a failover.
+    OtherHistory,
+    /// More concerns a partner than one check holds.
+    TooMuch,
+}
+
+/// A check on its way, or why it can't begin.
+pub(crate) type Began = std::result::Result<Examination, Unfit>;
+
+/// What became of a slice.
+pub(crate) struct Step {
+    /// Whether there is more to look at.
+    pub(crate) more: bool,
+    /// Whether anybody has written to the database server since the slice before.
+    pub(crate) busy: bool,
 }
 
 /// A check on its way: pass after pass, slice after slice.
 pub(crate) struct Examination {
-    /// None: everything.
-    keys: Option<Keys>,
+    began: Checkpoint,
+    course: Course,
     pass: usize,
     at: Place,
-    found: HashMap<String, Found>,
+    /// How many things the next slice has.
+    size: usize,
+    findings: Findings,
+    /// The number of the next transaction, as the slice before saw it.
+    next_transaction: u64,
+}
+
+/// What is gone through.
+enum Course {
+    Everything,
+    Partner(Keys),
+    /// Page after page, so that memory holds no more than one.
+    Since {
+        page: Page,
+        /// What was found before the page.
+        before: Findings,
+    },
 }
 
 /// Where a pass goes on.
@@ -97,85 +134,129 @@ enum Place {
 }
 
 impl Examination {
-    pub(crate) async fn begin(scope: Scope, connection: &mut AsyncPgConnection) -> Result<Self> {
-        let keys = connection
-            .build_transaction()
-            .read_only()
-            .read_committed()
-            .run(async |connection| {
-                limit(connection).await?;
-                scope::keys(scope, connection).await
-            })
-            .await?;
-        Ok(Self { keys, pass: 0, at: Place::Begin, found: HashMap::new() })
+    pub(crate) async fn begin(scope: &Scope, connection: &mut AsyncPgConnection) -> Result<Began> {
+        let (began, next_transaction) = now(connection).await?;
+        let course = match scope {
+            Scope::Everything => Course::Everything,
+            Scope::Partner(partner_id) => {
+                let keys: Option<Keys> = reading(connection)
+                    .run(async |connection| {
+                        limit(connection).await?;
+                        scope::of_partner(*partner_id, connection).await
+                    })
+                    .await?;
+                match keys {
+                    Some(keys) => Course::Partner(keys),
+                    None => return Ok(Err(Unfit::TooMuch)),
+                }
+            }
+            Scope::Since(checkpoint) => {
+                if checkpoint.history != began.history || checkpoint.number > began.number {
+                    return Ok(Err(Unfit::OtherHistory));
+                }
+                let first = Page::before(checkpoint.number, next_transaction);
+                Course::Since { page: Self::page_after(&first, connection).await?, before: Findings::default() }
+            }
+        };
+        let mut examination =
+            Self { began, course, pass: 0, at: Place::Begin, size: 0, findings: Findings::default(), next_transaction };
+        examination.go_to(0, Place::Begin);
+        Ok(Ok(examination))
     }
 
-    /// Looks at the next slice; whether there is more to look at.
-    pub(crate) async fn step(&mut self, connection: &mut AsyncPgConnection) -> Result<bool> {
-        let Some(pass) = PASSES.get(self.pass) else { return Ok(false) };
+    /// Looks at the next slice.
+    pub(crate) async fn step(&mut self, connection: &mut AsyncPgConnection) -> Result<Step> {
+        let Some(pass) = PASSES.get(self.pass) else { return Ok(Step { more: false, busy: false }) };
         let slice = self.slice(pass);
-        let (found, next) = connection
-            .build_transaction()
-            .read_only()
-            .read_committed()
+        let begun = Instant::now();
+        let (next_transaction, found, next): (u64, Vec<Found>, Option<Place>) = reading(connection)
             .run(async |connection| {
-                limit(connection).await?;
-                slice.look(pass, connection).await
+                let next_transaction = limit(connection).await?;
+                let (found, next) = slice.look(pass, connection).await?;
+                Result::Ok((next_transaction, found, next))
             })
             .await?;
-        self.add(found);
+        self.size = size::next(self.size, begun.elapsed(), pass.things.slice());
+        self.findings.add(found);
         match next {
             Some(place) => self.at = place,
-            None => (self.pass, self.at) = (self.pass.saturating_add(1), Place::Begin),
+            None => self.go_to(self.pass.saturating_add(1), Place::Begin),
         }
-        Ok(self.pass < PASSES.len())
+        if self.pass == PASSES.len() {
+            self.turn_page(connection).await?;
+        }
+        let busy = next_transaction != self.next_transaction;
+        self.next_transaction = next_transaction;
+        Ok(Step { more: self.pass < PASSES.len(), busy })
+    }
+
+    fn go_to(&mut self, pass: usize, at: Place) {
+        self.pass = pass;
+        self.at = at;
+        self.size = PASSES.get(pass).map_or(0, |pass| pass.things.slice());
+    }
+
+    async fn turn_page(&mut self, connection: &mut AsyncPgConnection) -> Result<()> {
+        if let Course::Since { page, before } = &mut self.course {
+            *page = Self::page_after(page, connection).await?;
+            *before = self.findings.clone();
+            if !page.is_empty() {
+                self.go_to(0, Place::Begin);
+            }
+        }
+        Ok(())
+    }
+
+    async fn page_after(page: &Page, connection: &mut AsyncPgConnection) -> Result<Page> {
+        reading(connection)
+            .run(async |connection| {
+                limit(connection).await?;
+                page.next(connection).await
+            })
+            .await
     }
 
     fn slice(&self, pass: &Pass) -> Slice<'_> {
-        match (&self.keys, &self.at) {
-            (None, Place::Key(key)) => Slice::From(key.clone()),
-            (None, _) => Slice::From(pass.things.first()),
-            (Some(keys), at) => {
-                let after = if let Place::After(after) = at { *after } else { 0 };
-                let keys = keys.get(&pass.things).map(Vec::as_slice).unwrap_or_default();
-                let end = after.saturating_add(pass.things.slice()).min(keys.len());
-                let next = (end < keys.len()).then_some(end);
-                Slice::Keys { keys: keys.get(after..end).unwrap_or_default(), next }
+        let keys = match &self.course {
+            Course::Everything => {
+                let from = if let Place::Key(key) = &self.at { key.clone() } else { pass.things.first() };
+                return Slice::From { key: from, size: self.size };
             }
-        }
+            Course::Partner(keys) => keys,
+            Course::Since { page, .. } => &page.keys,
+        };
+        let keys = keys.get(&pass.things).map(Vec::as_slice).unwrap_or_default();
+        let after = if let Place::After(after) = self.at { after } else { 0 };
+        let end = after.saturating_add(self.size).min(keys.len());
+        let next = (end < keys.len()).then_some(end);
+        Slice::Keys { keys: keys.get(after..end).unwrap_or_default(), next }
     }
 
-    fn add(&mut self, found: Vec<Found>) {
-        for Found { name, rows, offenders, examples } in found {
-            let sum =
-                self.found.entry(name.clone()).or_insert(Found { name, rows: 0, offenders: 0, examples: Vec::new() });
-            sum.rows = sum.rows.saturating_add(rows);
-            sum.offenders = sum.offenders.saturating_add(offenders);
-            sum.examples.extend(examples);
-            sum.examples.truncate(EXAMPLES_MAX);
-        }
+    /// What was there before has been looked at, once the check has come to its end.
+    pub(crate) fn checkpoint(&self) -> &Checkpoint {
+        &self.began
     }
 
-    /// What was found, each check once.
-    pub(crate) fn end(mut self) -> Vec<Check> {
-        let mut checks: Vec<Check> = Vec::new();
-        for name in PASSES.iter().flat_map(|pass| pass.checks).copied() {
-            if checks.iter().any(|check| check.name == name) {
-                continue;
-            }
-            checks.push(match self.found.remove(name) {
-                Some(Found { rows, offenders, examples, .. }) => Check { name, rows, offenders, examples },
-                None => Check { name, rows: 0, offenders: 0, examples: Vec::new() },
-            });
-        }
-        checks
+    /// Whether it looks at everything.
+    pub(crate) fn is_whole(&self) -> bool {
+        matches!(self.course, Course::Everything)
+    }
+
+    /// Whether it looks at one partner.
+    pub(crate) fn is_partners(&self) -> bool {
+        matches!(self.course, Course::Partner(_))
+    }
+
+    /// What was found so far, each check once.
+    pub(crate) fn findings(&self) -> Vec<Check> {
+        self.findings.checks()
     }
 }
 
 /// What one statement looks at.
 enum Slice<'a> {
-    /// As many as a slice has, from this key.
-    From(String),
+    /// So many, from this key.
+    From { key: String, size: usize },
     /// These, and where the list goes on.
     Keys { keys: &'a [String], next: Option<usize> },
 }
@@ -184,15 +265,15 @@ impl Slice<'_> {
     /// What is found, and where the next slice begins.
     async fn look(&self, pass: &Pass, connection: &mut AsyncPgConnection) -> Result<(Vec<Found>, Option<Place>)> {
         match self {
-            Self::From(from) => {
-                let to = pass.things.next(from, connection).await?;
-                let query = sql_query(counted(&pass.things.in_range(pass.query)));
-                let found = query.bind::<Text, _>(from).bind::<Nullable<Text>, _>(&to).load(connection).await?;
+            Self::From { key, size } => {
+                let to = pass.things.next(key, *size, connection).await?;
+                let query = sql_query(found::counted(&pass.things.in_range(pass.query)));
+                let found = query.bind::<Text, _>(key).bind::<Nullable<Text>, _>(&to).load(connection).await?;
                 Ok((found, to.map(Place::Key)))
             }
             Self::Keys { keys: [], .. } => Ok((Vec::new(), None)),
             Self::Keys { keys, next } => {
-                let query = sql_query(counted(&pass.things.by_key(pass.query)));
+                let query = sql_query(found::counted(&pass.things.by_key(pass.query)));
                 let found = query.bind::<Array<Text>, _>(keys).load(connection).await?;
                 Ok((found, next.map(Place::After)))
             }
@@ -200,24 +281,26 @@ impl Slice<'_> {
     }
 }
 
-/// A query yields one row a thing: the check's name, the thing's, whether the check looks at it, and whether it is as it should
-/// be.
-fn counted(query: &str) -> String {
-    format!(
-        "SELECT name, count(*) FILTER (WHERE looked) AS rows, count(*) FILTER (WHERE looked AND fine IS NOT TRUE) AS offenders,
-             coalesce((array_agg(who) FILTER (WHERE looked AND fine IS NOT TRUE))[1:{EXAMPLES_MAX}], '{{}}') AS examples
-         FROM ({query}) AS found (name, who, looked, fine) GROUP BY name"
-    )
+fn reading(connection: &mut AsyncPgConnection) -> TransactionBuilder<'_, AsyncPgConnection> {
+    connection.build_transaction().read_only().read_committed()
+}
+
+#[derive(QueryableByName)]
+struct Next {
+    #[diesel(sql_type = Text)]
+    next: String,
 }
 
 /// Of a transaction that only reads: its statements may take longer than any other should, but not once nobody waits any more;
 /// they leave the other processors to those who write, and find by index what is theirs, however many rows the planner expects.
-async fn limit(connection: &mut AsyncPgConnection) -> Result<()> {
-    let limits = "SELECT set_config('statement_timeout', '2min', true),
+/// The number of the next transaction that writes, to tell whether others do.
+async fn limit(connection: &mut AsyncPgConnection) -> Result<u64> {
+    let limits =
+        "SELECT pg_snapshot_xmax(pg_current_snapshot())::text AS next, set_config('statement_timeout', '2min', true),
         set_config('client_connection_check_interval', '1s', true),
         set_config('max_parallel_workers_per_gather', '0', true),
         set_config('enable_seqscan', 'off', true), set_config('jit', 'off', true),
         set_config('work_mem', '32MB', true)";
-    Sql::new(limits).execute(connection).await?;
-    Ok(())
+    let row: Next = Sql::new(limits).get_result(connection).await?;
+    number(&row.next)
 }

@@ -1,9 +1,11 @@
 //! Every check, by the statement that carries it out.
 
-use super::scope::Things;
+use super::things::Things;
 
 /// One statement that goes through things slice by slice.
 pub(super) struct Pass {
+    /// Its own: the statement's file.
+    pub(super) name: &'static str,
     pub(super) things: Things,
     /// The names of the checks that it carries out.
     pub(super) checks: &'static [&'static str],
@@ -13,7 +15,7 @@ pub(super) struct Pass {
 
 macro_rules! pass {
     ($things:ident, $file:literal, $($check:literal),+) => {
-        Pass { things: Things::$things, checks: &[$($check),+], query: include_str!($file) }
+        Pass { name: $file, things: Things::$things, checks: &[$($check),+], query: include_str!($file) }
     };
 }
 
@@ -57,7 +59,7 @@ pub(super) const PASSES: [Pass; 19] = [
     pass!(Earners, "releases.sql", "releases_equal_commissions"),
     pass!(Tree, "tree.sql", "lineages_equal_the_tree"),
     pass!(Grown, "networks.sql", "networks_equal_the_tree"),
-    pass!(Grown, "xp.sql", "xp_equals_awards"),
+    pass!(Awarded, "xp.sql", "xp_equals_awards"),
     pass!(Joined, "signups.sql", "signups_have_their_notices"),
     pass!(Buyers, "pro.sql", "pro_equals_periods"),
 ];

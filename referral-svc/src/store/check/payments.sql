@@ -1,8 +1,6 @@
 -- What became of a payment's money: booked, given back, taken back from those who earned on it, paid out to them.
 WITH p AS MATERIALIZED (
     SELECT p.* FROM payments p WHERE SLICE(p.payment_id) AND p.state = 'SUCCEEDED'
-), refunded AS (
-    SELECT r.payment_id, sum(r.amount) AS amount FROM refunds r WHERE SLICE(r.payment_id) GROUP BY r.payment_id
 ), taken AS (
     SELECT r.payment_id, k.level, sum(k.amount) AS amount
     FROM refunds r JOIN clawbacks k USING (refund_id)
@@ -16,8 +14,8 @@ WITH p AS MATERIALIZED (
 )
 SELECT v.name, CASE WHEN v.fine THEN '' ELSE p.payment_id::text END AS who, true AS looked, v.fine
 FROM p
-LEFT JOIN ledger_transactions t USING (transaction_id)
-LEFT JOIN refunded r ON r.payment_id = p.payment_id
+LEFT JOIN LATERAL (SELECT * FROM ledger_transactions t WHERE t.transaction_id = p.transaction_id OFFSET 0) t ON true
+CROSS JOIN LATERAL (SELECT sum(r.amount) AS amount FROM refunds r WHERE r.payment_id = p.payment_id) r
 CROSS JOIN LATERAL (VALUES
     ('payments_are_booked', t.kind = 'PRO_SALE' AND t.payment_id = p.payment_id),
     ('refunds_equal_payments', p.refunded = coalesce(r.amount, 0))

@@ -7,8 +7,8 @@ SELECT 'payouts_are_whole' AS name, o.payout_id::text AS who, true AS looked,
             AND n.kind = CASE o.state WHEN 'COMPLETED' THEN 'PAYOUT_PAID' ELSE 'PAYOUT_RETURNED' END END
     AND i.amount = o.amount AND i.fine AS fine
 FROM payouts o
-LEFT JOIN ledger_transactions t ON t.transaction_id = o.reserve_transaction_id
-LEFT JOIN ledger_transactions n ON n.transaction_id = o.end_transaction_id
+LEFT JOIN LATERAL (SELECT * FROM ledger_transactions t WHERE t.transaction_id = o.reserve_transaction_id OFFSET 0) t ON true
+LEFT JOIN LATERAL (SELECT * FROM ledger_transactions n WHERE n.transaction_id = o.end_transaction_id OFFSET 0) n ON true
 CROSS JOIN LATERAL (
     SELECT sum(i.amount) AS amount, bool_and(coalesce(c.earner_id, j.partner_id) IS NOT DISTINCT FROM o.partner_id) AS fine
     FROM payout_items i

@@ -3,8 +3,8 @@ SELECT 'refunds_are_booked' AS name, r.refund_id::text AS who, true AS looked,
     t.kind = 'REFUND' AND t.payment_id = r.payment_id AND p.asset = r.asset
     AND m.clearing = r.amount AND m.revenue = k.amount - r.amount AND m.partners = k.number AND k.fine AS fine
 FROM refunds r
-LEFT JOIN payments p ON p.payment_id = r.payment_id
-LEFT JOIN ledger_transactions t ON t.transaction_id = r.transaction_id
+LEFT JOIN LATERAL (SELECT * FROM payments p WHERE p.payment_id = r.payment_id OFFSET 0) p ON true
+LEFT JOIN LATERAL (SELECT * FROM ledger_transactions t WHERE t.transaction_id = r.transaction_id OFFSET 0) t ON true
 CROSS JOIN LATERAL (
     SELECT coalesce(sum(e.amount) FILTER (WHERE a.purpose = 'PLATFORM_CLEARING'), 0) AS clearing,
         coalesce(sum(e.amount) FILTER (WHERE a.purpose = 'PLATFORM_REVENUE'), 0) AS revenue,

@@ -4,7 +4,8 @@ WITH t AS MATERIALIZED (
     SELECT t.transaction_id, t.create_time, t.audit_event_id FROM ledger_transactions t WHERE SLICE(t.transaction_id)
 ), blocks AS MATERIALIZED (
     SELECT b.transaction_ids, b.transaction_hashes || ''::bytea AS hashes
-    FROM audit_blocks b WHERE b.create_time IN (SELECT create_time FROM t)
+    FROM (SELECT DISTINCT create_time FROM t) d,
+        LATERAL (SELECT * FROM audit_blocks b WHERE b.create_time = d.create_time OFFSET 0) b
 ), sealed AS (
     SELECT s.transaction_id, substring(b.hashes FROM (32 * (s.number - 1) + 1)::int FOR 32) AS hash
     FROM blocks b, unnest(b.transaction_ids) WITH ORDINALITY AS s (transaction_id, number)

@@ -1,11 +1,15 @@
 -- What each transaction moved, against the fact that it is booked for, and what was asked to be told of it.
 WITH t AS MATERIALIZED (
     SELECT t.* FROM ledger_transactions t WHERE SLICE(t.transaction_id)
+), posted AS MATERIALIZED (
+    SELECT e.transaction_id, e.account_id, e.amount FROM ledger_entries e WHERE SLICE(e.transaction_id)
+), a AS MATERIALIZED (
+    SELECT a.account_id, a.purpose, a.owner_id, a.asset
+    FROM (SELECT DISTINCT account_id FROM posted) p,
+        LATERAL (SELECT * FROM accounts a WHERE a.account_id = p.account_id OFFSET 0) a
 ), e AS MATERIALIZED (
-    SELECT e.transaction_id, e.amount, a.purpose, a.owner_id, a.asset
-    FROM ledger_entries e LEFT JOIN accounts a USING (account_id)
-    WHERE SLICE(e.transaction_id)
-), moved AS (
+    SELECT p.transaction_id, p.amount, a.purpose, a.owner_id, a.asset FROM posted p LEFT JOIN a USING (account_id)
+), moved AS MATERIALIZED (
     SELECT transaction_id, asset, count(*) AS entries, sum(amount) AS total,
         coalesce(sum(amount) FILTER (WHERE purpose = 'PLATFORM_CLEARING'), 0) AS clearing,
         coalesce(sum(amount) FILTER (WHERE purpose = 'PLATFORM_REVENUE'), 0) AS revenue,
@@ -21,25 +25,25 @@ WITH t AS MATERIALIZED (
 ), c AS MATERIALIZED (
     SELECT t.transaction_id AS sale_id, c.transaction_id, c.payment_id, c.level, c.earner_id, c.asset, c.amount,
         CASE WHEN c.release_time IS NULL THEN 'PARTNER_AVAILABLE' ELSE 'PARTNER_PENDING' END AS purpose
-    FROM t JOIN commissions c USING (payment_id) WHERE t.kind = 'PRO_SALE'
+    FROM t, LATERAL (SELECT * FROM commissions c WHERE c.payment_id = t.payment_id OFFSET 0) c WHERE t.kind = 'PRO_SALE'
 ), earned AS (
     SELECT sale_id, sum(amount) AS earned, count(*) AS levels FROM c GROUP BY sale_id
 )
 -- Only offenders are named: names cost more than the comparisons.
 SELECT v.name, CASE WHEN v.fine THEN '' ELSE v.who::text END, v.looked, v.fine
 FROM t
-FULL JOIN moved m ON m.transaction_id = t.transaction_id
+LEFT JOIN moved m ON m.transaction_id = t.transaction_id
 LEFT JOIN owned w ON w.transaction_id = t.transaction_id
 LEFT JOIN earned n ON n.sale_id = t.transaction_id
-LEFT JOIN payments p ON p.payment_id = t.payment_id
-LEFT JOIN refunds r ON t.kind = 'REFUND' AND r.transaction_id = t.transaction_id
-LEFT JOIN payouts o ON o.payout_id = t.payout_id
-LEFT JOIN adjustments j ON j.adjustment_id = t.adjustment_id
-LEFT JOIN audit_events d ON d.audit_event_id = t.audit_event_id
+LEFT JOIN LATERAL (SELECT * FROM payments p WHERE p.payment_id = t.payment_id OFFSET 0) p ON true
+LEFT JOIN LATERAL (SELECT * FROM refunds r WHERE t.kind = 'REFUND' AND r.transaction_id = t.transaction_id OFFSET 0) r ON true
+LEFT JOIN LATERAL (SELECT * FROM payouts o WHERE o.payout_id = t.payout_id OFFSET 0) o ON true
+LEFT JOIN LATERAL (SELECT * FROM adjustments j WHERE j.adjustment_id = t.adjustment_id OFFSET 0) j ON true
+LEFT JOIN LATERAL (SELECT * FROM audit_events d WHERE d.audit_event_id = t.audit_event_id OFFSET 0) d ON true
 CROSS JOIN LATERAL (VALUES
-    ('entries_belong_to_transactions', coalesce(t.transaction_id, m.transaction_id), m.entries IS NOT NULL, t.kind IS NOT NULL),
-    ('transactions_sum_to_zero', t.transaction_id, t.kind IS NOT NULL, m.total = 0),
-    ('transactions_have_facts', t.transaction_id, t.kind IS NOT NULL, CASE t.kind
+    ('entries_belong_to_transactions', t.transaction_id, m.entries IS NOT NULL, true),
+    ('transactions_sum_to_zero', t.transaction_id, true, m.total = 0),
+    ('transactions_have_facts', t.transaction_id, true, CASE t.kind
         WHEN 'PRO_SALE' THEN p.state = 'SUCCEEDED' AND p.transaction_id = t.transaction_id
         WHEN 'REFUND' THEN r.payment_id = t.payment_id AND r.asset = m.asset AND m.clearing = r.amount
             AND m.available <= 0 AND m.pending <= 0 AND m.reserved = 0
@@ -54,7 +58,7 @@ CROSS JOIN LATERAL (VALUES
         WHEN 'ADJUSTMENT' THEN j.transaction_id = t.transaction_id AND j.state = 'APPROVED' AND j.asset = m.asset
             AND m.entries = 2 AND w.owner = j.partner_id::text AND m.available = j.amount AND m.adjustments = -j.amount
         END),
-    ('sales_are_whole', t.payment_id, t.kind IS NOT DISTINCT FROM 'PRO_SALE',
+    ('sales_are_whole', t.payment_id, t.kind = 'PRO_SALE',
         p.asset = m.asset AND m.clearing = -p.amount AND m.available + m.pending = coalesce(n.earned, 0)
         AND m.revenue = p.amount - coalesce(n.earned, 0)),
     ('facts_have_their_notices', t.transaction_id, t.audit_event_id IS NOT NULL,
@@ -68,6 +72,9 @@ CROSS JOIN LATERAL (VALUES
                 WHEN 'ADJUSTMENT' THEN true
                 ELSE d.notices = 1 END))
 ) AS v (name, who, looked, fine)
+UNION ALL
+SELECT 'entries_belong_to_transactions', m.transaction_id::text, true, false
+FROM moved m WHERE m.transaction_id NOT IN (SELECT transaction_id FROM t)
 UNION ALL
 SELECT 'commissions_are_booked', CASE WHEN f.fine THEN '' ELSE c.payment_id || ' level ' || c.level END, true, f.fine
 FROM c
