@@ -45,8 +45,8 @@ async fn a_commission_that_cannot_be_released_holds_up_no_other() {
     assert!((3600.0..3700.0).contains(&age), "{age}");
 
     // Whoever becomes due later is released too, and the broken ones are told of once, however often they are tried.
-    let later = clients.buy_pro(&chain[2].partner_id).await.0.payment_id;
-    let due = format!("UPDATE commissions SET release_time = now() WHERE payment_id = '{later}' AND level = 2");
+    let later = clients.buy_pro(middle).await.0.payment_id;
+    let due = format!("UPDATE commissions SET release_time = now() WHERE payment_id = '{later}' AND level = 1");
     sql.batch_execute(&due).await.expect("a change past the triggers");
     wait::until("the later release", async || (clients.balances(top).await[1] == 0).then_some(())).await;
     let failures = || -> Vec<String> {
@@ -61,8 +61,9 @@ async fn a_commission_that_cannot_be_released_holds_up_no_other() {
         assert!(errors.iter().any(|line| line.contains(&format!("\"about\":\"{sale}.2\""))), "{sale}: {errors:#?}");
     }
 
-    let repaired =
-        format!("UPDATE accounts SET balance = balance + {held} WHERE purpose = 'PARTNER_PENDING' AND owner_id = '{middle}'");
+    let repaired = format!(
+        "UPDATE accounts SET balance = balance + {held} WHERE purpose = 'PARTNER_PENDING' AND owner_id = '{middle}'"
+    );
     sql.batch_execute(&repaired).await.expect("a change past the triggers");
     wait::until("the release after the repair", async || (clients.balance(middle).await == held).then_some(())).await;
     wait::until("nothing overdue", async || (Scrape::of(http).await.value(AGE, &RELEASES) == Some(0.0)).then_some(()))

@@ -83,7 +83,9 @@ impl World {
             "locale" => "en".to_owned(),
             "channel" => "email".to_owned(),
             "address" => "someone@example.org".to_owned(),
-            "page_token" | "checkpoint" | "trace_id" | "source_event_id" | "override_reason" => String::new(),
+            "page_token" | "checkpoint" | "resume_token" | "trace_id" | "source_event_id" | "override_reason" => {
+                String::new()
+            }
             _ => "some".to_owned(),
         })
     }
@@ -128,7 +130,7 @@ fn wrong_values(message: &str, descriptor: &FieldDescriptorProto) -> Vec<(Expect
             // Free in notify-svc: it is whatever the producer says, or a channel's name.
             let is_free = name == "recipient_id" || name == "subject_id" && message.contains(".notify.");
             let is_id = name.ends_with("_id") && name != "external_id" && !is_free;
-            let opaque = is_id || name == "page_token" || name == "checkpoint";
+            let opaque = is_id || ["page_token", "checkpoint", "resume_token"].contains(&name);
             let garbage = if opaque { Expect::Refusal } else { Expect::Sense };
             vec![
                 (Expect::Refusal, Value::Text("x".repeat(LARGE))),

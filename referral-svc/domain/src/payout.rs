@@ -290,7 +290,8 @@ mod tests {
         assert_eq!(amounts(9, &[4, 5, 6], 2), Some(vec![4, 5]));
         assert_eq!(amounts(10, &[4, 5, 6], 2), None);
         assert_eq!(amounts(5, &[-3, -3, 8, 9], 3), Some(vec![-3, 8]), "one of the debts waits for the next payout");
-        assert_eq!(amounts(15, &[-3, -3, 8, 9], 3), None);
+        assert_eq!(amounts(15, &[-3, -3, 8, 9], 3), Some(vec![8, 7]), "or both");
+        assert_eq!(amounts(18, &[-3, -3, 8, 9], 3), None);
         let open = claims(&[-3, 8, 9, -3]);
         let open = OpenClaims { open: &open, items_max: 2 };
         assert!(open.exceed_one_payout());

@@ -98,8 +98,8 @@ pub struct Transaction {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum PostingError {
     /// The state lacks an account.
-    #[error("an account was not loaded")]
-    AccountMissing,
+    #[error("an account was not loaded: {0:?}")]
+    AccountMissing(AccountKey),
     /// A balance or version would leave its number range.
     #[error("a balance would overflow")]
     Overflow,
@@ -193,7 +193,7 @@ impl Movement {
 }
 
 fn entry(account: AccountKey, amount: i64, accounts: &HashMap<AccountKey, Account>) -> Result<Entry, PostingError> {
-    let current = accounts.get(&account).ok_or(PostingError::AccountMissing)?;
+    let current = accounts.get(&account).ok_or(PostingError::AccountMissing(account))?;
     Ok(Entry {
         account,
         account_id: current.account_id,

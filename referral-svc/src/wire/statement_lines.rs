@@ -200,7 +200,7 @@ mod tests {
 
     fn line(reference: &str, amount: i64) -> Read {
         let reference = ExternalRef::normalise(reference).expect("a reference");
-        Ok(Line { reference, asset: Asset::Usdt, amount, time: None })
+        Ok(Line { reference, currency: Currency::Asset(Asset::Usdt), amount, time: None })
     }
 
     #[test]
@@ -229,7 +229,7 @@ mod tests {
         for (record, field) in [
             (&b"r1,1.5,USDT,"[..], "minor_units"),
             (b" ,1,USDT,", "external_ref"),
-            (b"r1,1,TON,", "asset"),
+            (b"r1,1,EUR,", "asset"),
             (b"r1,1,,yesterday", "time"),
             (b"r1", "minor_units"),
             (b"\xff,1,,", "not UTF-8"),

@@ -42,6 +42,7 @@ impl Scene {
         superuser
             .batch_execute(
                 "SET session_replication_role = replica;
+                 ALTER TABLE ledger_transactions DROP CONSTRAINT ledger_transactions_audit_event_id_fkey;
                  CREATE TABLE kept_events AS TABLE audit_events; CREATE TABLE kept_blocks AS TABLE audit_blocks",
             )
             .await

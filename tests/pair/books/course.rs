@@ -111,7 +111,7 @@ async fn a_second_check_is_refused_at_once_and_one_of_a_part_is_not() {
     sql.batch_execute("BEGIN; LOCK TABLE adjustments").await.expect("a lock");
     let mut others = pair.clients.clone();
     let first = tokio::spawn(async move { check(&mut others).await });
-    let waits = "SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%adjustments%'";
+    let waits = "SELECT FROM pg_locks WHERE NOT granted AND relation = 'adjustments'::regclass LIMIT 1";
     let watch = pair.referral_sql(Role::Superuser).await;
     wait::until("the first check to wait", async || watch.query_opt(waits, &[]).await.expect("an answer").map(|_| ()))
         .await;

@@ -47,7 +47,8 @@ async fn held_released_and_refunded_commissions_are_fine_and_a_wrong_release_is_
         assert_fine(&check_partner(&mut clients, &partner.partner_id).await);
     }
     // Released, but no transaction says so.
-    let forgotten = "UPDATE commissions SET release_transaction_id = NULL
+    let forgotten = "ALTER TABLE commissions DROP CONSTRAINT commissions_released;
+        UPDATE commissions SET release_transaction_id = NULL
         WHERE (payment_id, level) = (SELECT payment_id, level FROM commissions WHERE release_transaction_id IS NOT NULL LIMIT 1)";
     spoil(&history.pair, forgotten).await;
     assert_eq!(violated(&check(&mut clients).await), ["releases_equal_commissions"]);

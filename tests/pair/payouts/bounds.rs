@@ -37,7 +37,7 @@ async fn a_payout_names_the_thousand_oldest_claims_and_the_next_one_the_rest() {
     // More than a thousand come to is refused, and the message says how much they come to.
     let refusal = request(&mut clients, FIRST_CALLER, &partner_id, Some(share_of(ITEMS_MAX) + 1)).await;
     let refusal = refused(refusal, Code::FailedPrecondition, "PAYOUT_TOO_MANY_ITEMS");
-    assert!(refusal.message().contains("1000") && refusal.message().contains("11700.000000 USDT"), "{refusal}");
+    assert!(refusal.message().contains("1000") && refusal.message().contains("11700.00 USDT"), "{refusal}");
     assert_eq!(balances(&pair, &partner_id).await, (share_of(SALES), 0));
 
     // A debt is one of the thousand. It is the oldest, and what is paid are the next ones.

@@ -99,7 +99,7 @@ fn pay(
 /// A partner's available balance, in minor units; below zero: a debt.
 fn available(state: &State, partner_id: PartnerId, asset: Asset) -> Result<i64> {
     let key = AccountKey { purpose: Purpose::PartnerAvailable(partner_id), asset };
-    Ok(state.accounts.get(&key).ok_or(PostingError::AccountMissing)?.balance)
+    Ok(state.accounts.get(&key).ok_or(PostingError::AccountMissing(key))?.balance)
 }
 
 /// What a partner can claim, and owes, by claim: the oldest booking first.
