@@ -42,6 +42,11 @@ pub enum Role {
     Superuser,
 }
 
+/// A database's copy takes over which numbers its sequences may still hand out without a record in the WAL, but no record of
+/// them: a crash soon after would have them handed out again. Now there are none.
+const LOG_SEQUENCES: &str = "SELECT setval(format('%I.%I', schemaname, sequencename)::regclass, last_value)
+    FROM pg_sequences WHERE last_value IS NOT NULL";
+
 impl Server {
     /// The server that all tests of this process share; never stop it.
     pub async fn shared() -> Arc<Self> {
@@ -116,6 +121,12 @@ impl Server {
         let referral = referral_svc::start(config, stop.clone()).await.expect("referral-svc starts");
         stop.cancel();
         referral.finished().await.expect("referral-svc stops");
+
+        for ownership in [REFERRAL, NOTIFY] {
+            let client =
+                self.postgres.connect(SUPERUSER, &template(&ownership)).await.expect("a superuser's connection");
+            client.batch_execute(LOG_SEQUENCES).await.expect("sequences");
+        }
     }
 }
 

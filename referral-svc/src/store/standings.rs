@@ -64,21 +64,24 @@ pub(crate) async fn insert(transaction: &mut Transaction, rows: &[(PartnerId, &S
     write(
         transaction,
         rows,
-        "INSERT INTO standings (partner_id, xp, members, pro_members, counted_as_pro, pro_expires_at)
-         SELECT partner_id, xp, members::bigint[], pro_members::bigint[], counted_as_pro, pro_expires_at
-         FROM unnest({}, {}, {}, {}, {}, {}) AS n (partner_id, xp, members, pro_members, counted_as_pro, pro_expires_at)",
+        "INSERT INTO standings (partner_id, xp, members, pro_members, counted_as_pro, pro_expires_at, notices_sent)
+         SELECT partner_id, xp, members::bigint[], pro_members::bigint[], counted_as_pro, pro_expires_at, notices_sent
+         FROM unnest({}, {}, {}, {}, {}, {}, {})
+             AS n (partner_id, xp, members, pro_members, counted_as_pro, pro_expires_at, notices_sent)",
     )
     .await
 }
 
-/// Writes all but the count of notices, which the database resets where the end of PRO changes.
+/// Writes all. Where the end of PRO changes, the database resets the count of notices; where it went away and came back within
+/// one batch, only this does.
 pub(crate) async fn update(transaction: &mut Transaction, rows: &[(PartnerId, &Standing)]) -> Result<()> {
     write(
         transaction,
         rows,
         "UPDATE standings s SET xp = n.xp, members = n.members::bigint[], pro_members = n.pro_members::bigint[],
-             counted_as_pro = n.counted_as_pro, pro_expires_at = n.pro_expires_at
-         FROM unnest({}, {}, {}, {}, {}, {}) AS n (partner_id, xp, members, pro_members, counted_as_pro, pro_expires_at)
+             counted_as_pro = n.counted_as_pro, pro_expires_at = n.pro_expires_at, notices_sent = n.notices_sent
+         FROM unnest({}, {}, {}, {}, {}, {}, {})
+             AS n (partner_id, xp, members, pro_members, counted_as_pro, pro_expires_at, notices_sent)
          WHERE s.partner_id = n.partner_id",
     )
     .await
@@ -92,6 +95,7 @@ async fn write(transaction: &mut Transaction, rows: &[(PartnerId, &Standing)], s
         .bind::<Array<Text>, _>(rows.iter().map(|row| array_literal(&row.1.pro_members)).collect::<Vec<_>>())
         .bind::<Array<Bool>, _>(rows.iter().map(|row| row.1.counted_as_pro).collect::<Vec<_>>())
         .bind::<Array<Nullable<Timestamptz>>, _>(rows.iter().map(|row| row.1.pro_expires_at).collect::<Vec<_>>())
+        .bind::<Array<SmallInt>, _>(rows.iter().map(|row| i16::from(row.1.notices_sent)).collect::<Vec<_>>())
         .execute(transaction.connection())
         .await?;
     Ok(())
