@@ -58,7 +58,7 @@ struct Offenders {
 
 impl Offenders {
     /// What a round that begins now passes over: now and then nothing.
-    fn to_pass_over(&mut self) -> BTreeSet<Row> {
+    fn pass_over(&mut self) -> BTreeSet<Row> {
         if self.retried.is_some_and(|retried| retried.elapsed() < RETRY_EVERY) {
             return self.known.clone();
         }
@@ -93,7 +93,7 @@ impl Sweeper {
     }
 
     async fn sweep(&self, sweep: Sweep, offenders: &mut Offenders) -> anyhow::Result<()> {
-        let mut passed_over = offenders.to_pass_over();
+        let mut passed_over = offenders.pass_over();
         let all_tried = passed_over.is_empty();
         loop {
             let rows = {
