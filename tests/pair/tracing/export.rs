@@ -120,7 +120,7 @@ async fn a_failed_call_is_an_error_in_its_trace_and_quotes_nobody() {
         assert!(only(&trace, name).is_error(), "{name}: {trace:?}");
     }
     let [event] = &only(&trace, "commit").span.events[..] else { panic!("one error: {trace:?}") };
-    assert_eq!(otlp::attribute(&event.attributes, "target").as_deref(), Some("referral_svc::app::committer"));
+    assert_eq!(otlp::attribute(&event.attributes, "target").as_deref(), Some("referral_svc::app::queue"));
     let spans = format!("{:?}", otlp.spans());
     for planted in sentry::PLANTED.into_iter().chain(["no room for"]) {
         assert!(!spans.contains(planted), "{planted} in {spans}");
