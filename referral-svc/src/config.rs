@@ -19,6 +19,7 @@ use crate::{app::Signer, store::clock::Clock, verify::TonSettings};
 /// Where HTTP is unless that is set or taken.
 pub const HTTP_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 50061);
 const POOL_SIZE: usize = 16;
+const BATCH_MAX: u16 = 500;
 const NOTIFY_URL: &str = "http://127.0.0.1:50052";
 const PAYMENT_METHODS: &str = "manual";
 const LEDGER_CHECK_INTERVAL_MINUTES: u64 = 60;
@@ -49,6 +50,15 @@ pub struct Config {
     /// How many database connections at most.
     #[arg(long, env = "REFERRAL_POOL_SIZE", default_value_t = POOL_SIZE, value_parser = pool_size, value_name = "REFERRAL_POOL_SIZE")]
     pub pool_size: usize,
+    /// How many commands one transaction takes at most, 1 to 500; 1 to see what batches are worth.
+    #[arg(
+        long,
+        env = "REFERRAL_BATCH_MAX",
+        default_value_t = BATCH_MAX,
+        value_parser = clap::value_parser!(u16).range(1..=i64::from(BATCH_MAX)),
+        value_name = "REFERRAL_BATCH_MAX"
+    )]
+    pub batch_max: u16,
     /// Where notify-svc listens.
     #[arg(long, env = "NOTIFY_URL", default_value = NOTIFY_URL, value_name = "NOTIFY_URL")]
     pub notify_url: String,
@@ -105,6 +115,7 @@ impl Config {
             database_url: Some(database_url.into()),
             migration_url: None,
             pool_size: POOL_SIZE,
+            batch_max: BATCH_MAX,
             notify_url: NOTIFY_URL.to_owned(),
             plan_file: None,
             payment_methods: PAYMENT_METHODS.to_owned(),

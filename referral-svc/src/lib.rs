@@ -111,7 +111,7 @@ pub async fn start(config: Config, shutdown: CancellationToken) -> anyhow::Resul
         clock: config.clock.clone(),
         ton: offer.as_ref().map(watch::Sender::subscribe),
     });
-    let (queue, committer) = Committer::new(writers.clone(), rules, committed.clone());
+    let (queue, committer) = Committer::new(writers.clone(), rules, committed.clone(), config.batch_max.into());
     let broadcaster = Broadcaster {
         pool: writers.clone(),
         clock: config.clock.clone(),

@@ -73,7 +73,7 @@ pub(crate) async fn run(sizes: Sizes) {
     discard(pair).await;
 }
 
-async fn fill(pair: &Pair, partners: u32) {
+pub(crate) async fn fill(pair: &Pair, partners: u32) {
     let sql = pair.referral_sql(Role::Superuser).await;
     let begin = Instant::now();
     let script = FILL.replace("$PARTNERS", &partners.to_string());

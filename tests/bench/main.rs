@@ -9,6 +9,7 @@ mod receiver;
 mod setting;
 mod table;
 mod telemetry;
+mod throughput;
 mod usage;
 
 use std::{env, process::ExitCode};
@@ -36,6 +37,8 @@ enum Benchmark {
     Delivery(delivery::Sizes),
     /// What telemetry costs, and what callers feel of a collector that isn't well
     Telemetry(telemetry::Sizes),
+    /// Confirmations, signups and reads a second, how long they take, and what PostgreSQL itself can do with the same rows
+    Throughput(throughput::Sizes),
 }
 
 fn main() -> ExitCode {
@@ -56,6 +59,7 @@ fn main() -> ExitCode {
             Benchmark::Books(sizes) => books::run(sizes).await,
             Benchmark::Delivery(sizes) => delivery::run(sizes).await,
             Benchmark::Telemetry(sizes) => telemetry::run(sizes).await,
+            Benchmark::Throughput(sizes) => throughput::run(sizes).await,
         }
     });
     ExitCode::SUCCESS

@@ -136,6 +136,8 @@ fn a_malformed_value_ends_the_start_with_its_variables_name() {
         ("REFERRAL_MIGRATION_URL", "nonsense"),
         ("REFERRAL_POOL_SIZE", "many"),
         ("REFERRAL_POOL_SIZE", "0"),
+        ("REFERRAL_BATCH_MAX", "0"),
+        ("REFERRAL_BATCH_MAX", "501"),
         ("NOTIFY_URL", "nonsense"),
         ("NOTIFY_URL", "ftp://127.0.0.1"),
         ("PLAN_FILE", "/nowhere/plan.json"),

@@ -105,6 +105,11 @@ impl PrivatePostgres {
         self.socket_directory.join(".s.PGSQL.5432")
     }
 
+    /// One of PostgreSQL's own programs, as `pgbench`, of the version that runs.
+    pub fn program(&self, name: &str) -> PathBuf {
+        self.binaries.postgres.with_file_name(name)
+    }
+
     /// Whether this process runs the server, rather than using another's.
     pub fn is_ours(&self) -> bool {
         self.lock.is_some()

@@ -27,9 +27,6 @@ use super::{
 };
 use crate::metrics::{self, Tally};
 
-/// How many commands one transaction takes at most.
-const BATCH_MAX: usize = 500;
-
 /// How often a batch that lost against another writer is tried again.
 const CONFLICTS_MAX: u32 = 5;
 
@@ -48,23 +45,30 @@ pub(crate) struct Committer {
     rules: Arc<Rules>,
     receiver: mpsc::Receiver<Waiting>,
     committed: Arc<Notify>,
+    /// How many commands one transaction takes at most.
+    batch_max: usize,
     /// Where this process's chain of blocks ends; none: the next batch begins a new one.
     chain: Option<ChainEnd>,
 }
 
 impl Committer {
     /// `committed` is notified after each batch: there may be something to publish.
-    pub(crate) fn new(pool: database::Pool, rules: Arc<Rules>, committed: Arc<Notify>) -> (CommandQueue, Self) {
+    pub(crate) fn new(
+        pool: database::Pool,
+        rules: Arc<Rules>,
+        committed: Arc<Notify>,
+        batch_max: usize,
+    ) -> (CommandQueue, Self) {
         let (queue, receiver) = CommandQueue::new();
-        (queue, Self { pool, rules, receiver, committed, chain: None })
+        (queue, Self { pool, rules, receiver, committed, batch_max, chain: None })
     }
 
     /// Runs until every [`CommandQueue`] is gone or `drained`, and all that had queued is answered.
     pub(crate) async fn run(mut self, drained: CancellationToken) {
-        let mut queued = Vec::with_capacity(BATCH_MAX);
+        let mut queued = Vec::with_capacity(self.batch_max);
         loop {
             let count = tokio::select! {
-                count = self.receiver.recv_many(&mut queued, BATCH_MAX) => count,
+                count = self.receiver.recv_many(&mut queued, self.batch_max) => count,
                 // Calls that outlast the drain would keep their queues open.
                 () = drained.cancelled(), if !self.receiver.is_closed() => {
                     self.receiver.close();
