@@ -2,8 +2,11 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use p2phub_proto::referral::v1::CheckLedgerRequest;
 use p2phub_tests::{pair::Options, postgres::Role, wait};
+use serde_json::json;
+use uuid::Uuid;
 
 use super::{assert_says, of_referral, until_it_says};
 use crate::PAIR_PROCESS;
@@ -11,6 +14,16 @@ use crate::PAIR_PROCESS;
 const RUNS: &str = "p2phub_ledger_check_runs_total";
 const OFFENDERS: &str = "p2phub_ledger_check_offenders";
 const INTERVAL: &str = "p2phub_ledger_check_interval_seconds";
+
+/// A check as of this checkpoint that has only its last statement before it.
+fn near_the_end(checkpoint: &str) -> String {
+    let checkpoint = BASE64_URL_SAFE_NO_PAD.decode(checkpoint).expect("a token");
+    let (number, history) = checkpoint[1..].split_first_chunk().expect("a number");
+    let way = json!({ "Everything": { "pass": "pro.sql", "key": Uuid::nil() } });
+    let history = String::from_utf8_lossy(history);
+    let progress = json!({ "number": u64::from_be_bytes(*number), "history": history, "course": way, "found": {} });
+    BASE64_URL_SAFE_NO_PAD.encode([&[1][..], progress.to_string().as_bytes()].concat())
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_books_are_checked_without_being_asked_and_when_asked() {
@@ -37,6 +50,13 @@ async fn the_books_are_checked_without_being_asked_and_when_asked() {
     let balances = [("check", "balances_equal_entries")];
     assert_says(&scrape, &[(OFFENDERS, &balances, 2.0), (RUNS, &[("outcome", "violated")], 1.0), (RUNS, &[], 2.0)]);
     assert_eq!(scrape.series(OFFENDERS).len(), check.checks.len(), "every check is told");
+
+    // What a caller says was looked at before is nothing that this service vouches for.
+    let made_up = CheckLedgerRequest { resume_token: near_the_end(&check.checkpoint), ..Default::default() };
+    let resumed = clients.ledger.check_ledger(made_up).await.expect("an answer").into_inner();
+    assert!(resumed.ok, "the caller's own loss: {resumed:?}");
+    let scrape = of_referral(&pair).await;
+    assert_says(&scrape, &[(OFFENDERS, &balances, 2.0), (RUNS, &[("outcome", "ok")], 1.0), (RUNS, &[], 2.0)]);
 
     // Another start finds it by itself, and says it once a check.
     pair.stop_referral().await;

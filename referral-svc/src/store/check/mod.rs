@@ -102,6 +102,8 @@ pub(crate) struct Step {
 /// A check on its way: pass after pass, slice after slice.
 pub(crate) struct Examination {
     began: Checkpoint,
+    /// What came before, its caller says.
+    resumed: bool,
     course: Course,
     pass: usize,
     at: Place,
@@ -158,8 +160,16 @@ impl Examination {
                 Course::Since { page: Self::page_after(&first, connection).await?, before: Findings::default() }
             }
         };
-        let mut examination =
-            Self { began, course, pass: 0, at: Place::Begin, size: 0, findings: Findings::default(), next_transaction };
+        let mut examination = Self {
+            began,
+            resumed: false,
+            course,
+            pass: 0,
+            at: Place::Begin,
+            size: 0,
+            findings: Findings::default(),
+            next_transaction,
+        };
         examination.go_to(0, Place::Begin);
         Ok(Ok(examination))
     }
@@ -237,9 +247,9 @@ impl Examination {
         &self.began
     }
 
-    /// Whether it looks at everything.
+    /// Whether it looks at everything itself: what a resumed one has before, a caller may have made up.
     pub(crate) fn is_whole(&self) -> bool {
-        matches!(self.course, Course::Everything)
+        matches!(self.course, Course::Everything) && !self.resumed
     }
 
     /// Whether it looks at one partner.

@@ -79,7 +79,8 @@ impl Examination {
         };
         let began = Checkpoint { number: progress.number, history: progress.history };
         let findings = progress.found;
-        let mut examination = Self { began, course, pass, at: Place::Begin, size: 0, findings, next_transaction };
+        let mut examination =
+            Self { began, resumed: true, course, pass, at: Place::Begin, size: 0, findings, next_transaction };
         examination.go_to(pass, at);
         Ok(Ok(examination))
     }
