@@ -6,8 +6,15 @@ use reqwest::{Client, Method};
 use serde_json::Value;
 
 /// A client is dear to make. Each question has a connection of its own: services come and go.
-static CLIENT: LazyLock<Client> =
-    LazyLock::new(|| Client::builder().no_proxy().pool_max_idle_per_host(0).build().expect("a client"));
+static CLIENT: LazyLock<Client> = LazyLock::new(|| {
+    install_tls();
+    Client::builder().no_proxy().pool_max_idle_per_host(0).build().expect("a client")
+});
+
+/// No client is made without, though it speaks plain HTTP; a service in this process may have been first.
+pub fn install_tls() {
+    let _ = tokio_rustls::rustls::crypto::ring::default_provider().install_default();
+}
 
 /// An answer, whatever its status.
 #[derive(Debug)]

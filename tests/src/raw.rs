@@ -22,6 +22,7 @@ pub async fn status_of(
     message: &impl Message,
     grpc_timeout: &str,
 ) -> (HeaderMap, Status) {
+    crate::probe::install_tls();
     let client = reqwest::Client::builder().http2_prior_knowledge().build().expect("a client");
     let message = message.encode_to_vec();
     let length = u32::try_from(message.len()).expect("a length").to_be_bytes();
