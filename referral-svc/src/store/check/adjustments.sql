@@ -7,7 +7,7 @@ LEFT JOIN LATERAL (SELECT * FROM ledger_transactions t WHERE t.transaction_id = 
 CROSS JOIN LATERAL (
     SELECT coalesce(sum(i.amount) FILTER (WHERE o.state IN ('REQUESTED', 'APPROVED')), 0) AS reserved,
         coalesce(sum(i.amount) FILTER (WHERE o.state = 'COMPLETED'), 0) AS paid
-    FROM payouts o JOIN payout_items i USING (payout_id)
+    FROM payouts o, LATERAL (SELECT * FROM payout_items i WHERE i.payout_id = o.payout_id OFFSET 0) i
     WHERE o.partner_id = j.partner_id AND i.adjustment_id = j.adjustment_id
 ) i
 WHERE SLICE(j.adjustment_id)

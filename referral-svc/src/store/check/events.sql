@@ -3,8 +3,12 @@
 WITH b AS MATERIALIZED (
     SELECT b.chain_id, b.position, b.events, b.audit_event_ids, p.events AS before, n.position IS NULL AS is_last
     FROM audit_blocks b
-    LEFT JOIN audit_blocks p ON p.chain_id = b.chain_id AND p.position = b.position - 1
-    LEFT JOIN audit_blocks n ON n.chain_id = b.chain_id AND n.position = b.position + 1
+    LEFT JOIN LATERAL (
+        SELECT * FROM audit_blocks p WHERE p.chain_id = b.chain_id AND p.position = b.position - 1 OFFSET 0
+    ) p ON true
+    LEFT JOIN LATERAL (
+        SELECT * FROM audit_blocks n WHERE n.chain_id = b.chain_id AND n.position = b.position + 1 OFFSET 0
+    ) n ON true
     WHERE SLICE(b.chain_id, b.position) AND b.events IS NOT NULL
 ), waiting AS MATERIALIZED (
     SELECT chain_id, count(*) AS events FROM outbox GROUP BY chain_id
@@ -15,6 +19,6 @@ SELECT 'events_are_settled_or_waiting' AS name, b.chain_id || ' position ' || b.
     AND (NOT b.is_last OR first.create_time < c.since OR b.events = coalesce(s.events, 0) + coalesce(w.events, 0)) AS fine
 FROM b
 CROSS JOIN outbox_counted c
-LEFT JOIN audit_blocks first ON first.chain_id = b.chain_id AND first.position = 1
-LEFT JOIN outbox_settled s ON s.chain_id = b.chain_id
+LEFT JOIN LATERAL (SELECT * FROM audit_blocks f WHERE f.chain_id = b.chain_id AND f.position = 1 OFFSET 0) first ON true
+LEFT JOIN LATERAL (SELECT * FROM outbox_settled s WHERE s.chain_id = b.chain_id OFFSET 0) s ON true
 LEFT JOIN waiting w ON b.is_last AND w.chain_id = b.chain_id

@@ -2,8 +2,8 @@
 //!
 //! Each check is one statement over a slice of its things, so that it sees one snapshot, holds nobody up, and ends soon. What
 //! sums up over everything is proved from each thing to the next: an entry continues the one before, a lineage its
-//! referrer's, a network its children's. A slice finds by index what belongs to it: `LATERAL (… OFFSET 0)` in the statements
-//! keeps the planner, who doesn't know how few rows a slice has, from reading a whole table instead.
+//! referrer's, a network its children's. The planner doesn't know how many rows a slice has. So its rows are joined with each
+//! other by hash, and what they name in other tables is looked up by index: `LATERAL (… OFFSET 0)`.
 
 mod found;
 mod passes;
@@ -182,6 +182,9 @@ impl Examination {
         let (next_transaction, found, next): (u64, Vec<Found>, Option<Place>) = reading(connection)
             .run(async |connection| {
                 let next_transaction = limit(connection).await?;
+                // The planner takes a slice for a row or two and would compare each of its rows with each: what can be joined
+                // otherwise is, and a look-up by `LATERAL` can't be.
+                sql_query("SET LOCAL enable_nestloop = off").execute(connection).await?;
                 let (found, next) = slice.look(pass, connection).await?;
                 Result::Ok((next_transaction, found, next))
             })
@@ -203,7 +206,7 @@ impl Examination {
     fn go_to(&mut self, pass: usize, at: Place) {
         self.pass = pass;
         self.at = at;
-        self.size = PASSES.get(pass).map_or(0, |pass| pass.things.slice());
+        self.size = PASSES.get(pass).map_or(0, |pass| size::first(pass.things.slice()));
     }
 
     async fn turn_page(&mut self, connection: &mut AsyncPgConnection) -> Result<()> {

@@ -3,13 +3,13 @@ WITH p AS MATERIALIZED (
     SELECT p.* FROM payments p WHERE SLICE(p.payment_id) AND p.state = 'SUCCEEDED'
 ), taken AS (
     SELECT r.payment_id, k.level, sum(k.amount) AS amount
-    FROM refunds r JOIN clawbacks k USING (refund_id)
+    FROM refunds r, LATERAL (SELECT * FROM clawbacks k WHERE k.refund_id = r.refund_id OFFSET 0) k
     WHERE SLICE(r.payment_id) GROUP BY r.payment_id, k.level
 ), items AS (
     SELECT i.payment_id, i.level,
         coalesce(sum(i.amount) FILTER (WHERE o.state IN ('REQUESTED', 'APPROVED')), 0) AS reserved,
         coalesce(sum(i.amount) FILTER (WHERE o.state = 'COMPLETED'), 0) AS paid
-    FROM payout_items i JOIN payouts o USING (payout_id)
+    FROM payout_items i, LATERAL (SELECT * FROM payouts o WHERE o.payout_id = i.payout_id OFFSET 0) o
     WHERE SLICE(i.payment_id) GROUP BY i.payment_id, i.level
 )
 SELECT v.name, CASE WHEN v.fine THEN '' ELSE p.payment_id::text END AS who, true AS looked, v.fine

@@ -12,8 +12,10 @@ LEFT JOIN LATERAL (SELECT * FROM ledger_transactions n WHERE n.transaction_id = 
 CROSS JOIN LATERAL (
     SELECT sum(i.amount) AS amount, bool_and(coalesce(c.earner_id, j.partner_id) IS NOT DISTINCT FROM o.partner_id) AS fine
     FROM payout_items i
-    LEFT JOIN commissions c ON c.payment_id = i.payment_id AND c.level = i.level
-    LEFT JOIN adjustments j ON j.adjustment_id = i.adjustment_id
+    LEFT JOIN LATERAL (
+        SELECT * FROM commissions c WHERE c.payment_id = i.payment_id AND c.level = i.level OFFSET 0
+    ) c ON true
+    LEFT JOIN LATERAL (SELECT * FROM adjustments j WHERE j.adjustment_id = i.adjustment_id OFFSET 0) j ON true
     WHERE i.payout_id = o.payout_id
 ) i
 WHERE SLICE(o.payout_id)

@@ -4,17 +4,19 @@ WITH held AS (
     SELECT c.earner_id, c.release_transaction_id AS transaction_id, sum(c.amount - coalesce(k.amount, 0)) AS amount
     FROM commissions c
     LEFT JOIN LATERAL (
-        SELECT sum(k.amount) AS amount FROM refunds r
-        JOIN clawbacks k ON k.refund_id = r.refund_id AND k.level = c.level
-        WHERE r.payment_id = c.payment_id AND EXISTS (
-            SELECT FROM ledger_entries e JOIN accounts a USING (account_id)
+        SELECT sum(k.amount) AS amount FROM refunds r,
+            LATERAL (SELECT * FROM clawbacks k WHERE k.refund_id = r.refund_id AND k.level = c.level OFFSET 0) k
+        WHERE r.payment_id = c.payment_id AND 0 < (
+            SELECT count(*) FROM ledger_entries e, LATERAL (SELECT * FROM accounts a WHERE a.account_id = e.account_id OFFSET 0) a
             WHERE e.transaction_id = r.transaction_id AND a.owner_id = c.earner_id AND a.purpose = 'PARTNER_PENDING')
     ) k ON c.reversed > 0
     WHERE SLICE(c.earner_id) AND c.state = 'AVAILABLE' AND c.release_time IS NOT NULL
     GROUP BY c.earner_id, c.release_transaction_id
 ), booked AS (
     SELECT a.owner_id AS earner_id, t.transaction_id, -e.amount AS amount
-    FROM accounts a JOIN ledger_entries e USING (account_id) JOIN ledger_transactions t USING (transaction_id)
+    FROM accounts a,
+        LATERAL (SELECT * FROM ledger_entries e WHERE e.account_id = a.account_id OFFSET 0) e,
+        LATERAL (SELECT * FROM ledger_transactions t WHERE t.transaction_id = e.transaction_id OFFSET 0) t
     WHERE a.purpose = 'PARTNER_PENDING' AND SLICE(a.owner_id) AND t.kind = 'RELEASE'
 )
 SELECT 'releases_equal_commissions' AS name, coalesce(transaction_id, earner_id)::text AS who, true AS looked,

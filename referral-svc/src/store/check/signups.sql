@@ -8,8 +8,11 @@ SELECT 'signups_have_their_notices' AS name, p.partner_id::text AS who, true AS 
                 d.notices IS NULL OR d.notices >= cardinality(p.lineage)
                 -- Not all who are above now were above then.
                 OR d.notices >= (
-                    SELECT count(*) FROM unnest(p.lineage) AS above (partner_id)
-                    JOIN xp_awards a ON a.partner_id = above.partner_id AND a.source_partner_id = p.partner_id))
+                    SELECT count(*) FROM unnest(p.lineage) AS above (partner_id),
+                        LATERAL (
+                            SELECT FROM xp_awards a
+                            WHERE a.partner_id = above.partner_id AND a.source_partner_id = p.partner_id OFFSET 0
+                        ) a))
     ) AS fine
 FROM partners p
 WHERE SLICE(p.partner_id) AND p.referrer_id IS NOT NULL
