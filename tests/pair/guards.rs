@@ -130,6 +130,8 @@ async fn the_service_has_no_right_beyond_its_work() {
     let fixture = Fixture::start().await;
     let statements = [
         "UPDATE accounts SET balance = balance + 1, version = version + 1",
+        "UPDATE xp_counts SET partners = partners + 1",
+        "SELECT recount_xp()",
         "INSERT INTO accounts (purpose, asset) VALUES ('PLATFORM_REVENUE', 'USDT')",
         "UPDATE commissions SET amount = amount",
         "UPDATE payments SET amount = 1 WHERE payment_id = '{open}'",
@@ -233,6 +235,10 @@ async fn a_payment_succeeds_once_and_its_reference_and_commissions_stay() {
     };
     let (rounded_up, level_ten) = (commission("3", "300", "60"), commission("10", "300", "59"));
     let (again, no_rate) = (commission("1", "300", "59"), commission("3", "0", "0"));
+    let other_base = commission("3", "300", "59");
+    let (unrelated, of_all) = (other_base.replace("1999, 59", "39000000, 1170000"), "39000000, 11700000");
+    let wrong_level = commission("3", "3000", "599").replace("{lone}", "{first}").replace("1999, 599", of_all);
+    let unpaid = unrelated.replace("{paid}", "{open}");
     fixture
         .refuses(
             &BOTH,
@@ -268,6 +274,12 @@ async fn a_payment_succeeds_once_and_its_reference_and_commissions_stay() {
                 (&level_ten, CHECK, "commissions_level_check"),
                 (&no_rate, CHECK, "commissions_rate_bps_check"),
                 (&again, UNIQUE, "commissions_pkey"),
+                (&other_base, CHECK, "commissions_payment"),
+                (&unpaid, CHECK, "commissions_payment"),
+                (&unrelated, CHECK, "commissions_earner"),
+                (&wrong_level, UNIQUE, "commissions_earner_id_transaction_id_key"),
+                ("INSERT INTO xp_awards VALUES ('{lone}', '{third}', 1, 1, 35, now())", CHECK, "xp_awards_ancestor"),
+                ("INSERT INTO xp_awards VALUES ('{lone}', '{new}', 1, 1, 35, now())", CHECK, "xp_awards_ancestor"),
                 (
                     "INSERT INTO xp_awards VALUES ('{second}', '{third}', 1, 1, 35, now())",
                     UNIQUE,

@@ -1,4 +1,4 @@
-//! Who has the most XP: table `standings`, by its index on XP.
+//! Who has the most XP: table `standings`, by its index on XP, and `xp_counts`, which counts by XP.
 
 use diesel::{
     OptionalExtension, QueryableByName,
@@ -43,10 +43,18 @@ struct Rank {
     xp: i64,
 }
 
-/// Rank (one more than how many have more XP) and XP.
+/// Rank (one more than how many have more XP) and XP. In each tier of the counts, what is above up to where the next tier's
+/// node ends; in the last, all that is above.
 pub(crate) async fn rank(connection: &mut AsyncPgConnection, partner_id: PartnerId) -> Result<Option<(i64, i64)>> {
     let row: Option<Rank> = Sql::new(
-        "SELECT (SELECT count(*) + 1 FROM standings b WHERE b.xp > s.xp) AS rank, s.xp
+        "SELECT s.xp, (
+             SELECT 1 + coalesce(sum(above.partners), 0)::bigint
+             FROM unnest('{0,1,2,3,4}'::smallint[]) AS t (tier) CROSS JOIN LATERAL (
+                 SELECT sum(c.partners) AS partners FROM xp_counts c
+                 WHERE c.tier = t.tier AND c.node > s.xp >> 6 * t.tier
+                     AND c.node < CASE t.tier WHEN 4 THEN 9223372036854775807 ELSE (s.xp >> 6 * t.tier + 6) + 1 << 6 END
+             ) above
+         ) AS rank
          FROM standings s WHERE s.partner_id = {}",
     )
     .bind::<SqlUuid, _>(Uuid::from(partner_id))

@@ -112,6 +112,7 @@ LEFT JOIN (
     CROSS JOIN unnest(p.lineage) WITH ORDINALITY AS a (partner_id, level)
     GROUP BY a.partner_id
 ) n USING (partner_id);
+SELECT recount_xp();
 --- audit events
 INSERT INTO audit_events (audit_event_id, create_time, actor, action, subject_id, outcome, trace_id, detail, notices)
 SELECT bench.id('005', bench.number(partner_id)), create_time, 'bench', 'RegisterPartner', partner_id::text, 'OK',

@@ -22,6 +22,7 @@ FROM bench.members m;
 CREATE TABLE bench.buyers AS
 SELECT row_number() OVER (ORDER BY place, network) AS number, partner_id FROM bench.members WHERE place >= 9;
 DROP TABLE bench.partners, bench.members;
+SELECT recount_xp();
 SET session_replication_role = origin;
 ANALYZE partners, standings;
 CREATE TABLE bench.pending (number bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, payment_id uuid NOT NULL);

@@ -69,7 +69,8 @@ async fn one_partners_check_finds_what_is_that_partners() {
     for partner in &chain {
         assert_fine(&check_partner(&mut clients, &partner.partner_id).await);
     }
-    assert_eq!(violated(&check_partner(&mut clients, &other[0].partner_id).await), ["xp_equals_awards"]);
+    let found = check_partner(&mut clients, &other[0].partner_id).await;
+    assert_eq!(violated(&found), ["ranks_equal_standings", "xp_equals_awards"]);
     let of_money = ["balances_equal_entries", "claims_equal_balances", "partners_add_up"];
     assert_eq!(violated(&check_partner(&mut clients, &other[1].partner_id).await), of_money);
     assert_fine(&check_partner(&mut clients, &other[2].partner_id).await);
@@ -144,12 +145,17 @@ async fn what_is_new_is_looked_at_and_nothing_else() {
     assert_fine(&check_since(&mut clients, &nothing.checkpoint).await);
     let whose = &other[0].partner_id;
     for (change, finds) in [
-        (format!("UPDATE standings SET xp = xp + 1 WHERE partner_id = '{whose}'"), vec!["xp_equals_awards"]),
+        (format!("UPDATE standings SET xp = xp + 1 WHERE partner_id = '{whose}'"), vec!["ranks_equal_standings", "xp_equals_awards"]),
         (
             format!(
                 "DELETE FROM ledger_transactions WHERE transaction_id IN (SELECT transaction_id FROM commissions WHERE earner_id = '{whose}')"
             ),
-            vec!["entries_belong_to_transactions", "sealed_transactions_exist", "xp_equals_awards"],
+            vec![
+                "entries_belong_to_transactions",
+                "ranks_equal_standings",
+                "sealed_transactions_exist",
+                "xp_equals_awards",
+            ],
         ),
     ] {
         spoil(&pair, &change).await;

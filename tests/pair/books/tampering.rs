@@ -15,7 +15,7 @@ fn tampering(change: impl Into<String>, finds: &'static [&'static str]) -> Tampe
     Tampering { change: change.into(), finds }
 }
 
-const TABLES: [&str; 17] = [
+const TABLES: [&str; 18] = [
     "accounts",
     "adjustments",
     "audit_blocks",
@@ -33,6 +33,7 @@ const TABLES: [&str; 17] = [
     "refunds",
     "standings",
     "xp_awards",
+    "xp_counts",
 ];
 
 /// The books as they were.
@@ -294,7 +295,13 @@ fn of_partners(root: &str) -> Vec<Tampering> {
             format!("UPDATE standings SET pro_members[9] = 1 WHERE partner_id = '{root}'"),
             &["networks_equal_the_tree"],
         ),
-        tampering(format!("UPDATE standings SET xp = xp - 1 WHERE partner_id = '{root}'"), &["xp_equals_awards"]),
+        tampering(
+            format!("UPDATE standings SET xp = xp - 1 WHERE partner_id = '{root}'"),
+            &["ranks_equal_standings", "xp_equals_awards"],
+        ),
+        tampering("UPDATE xp_counts SET partners = partners + 1 WHERE tier = 0", &["ranks_equal_standings"]),
+        tampering("UPDATE xp_counts SET partners = partners + 1 WHERE tier = 4", &["ranks_equal_standings"]),
+        tampering("DELETE FROM xp_counts", &["ranks_equal_standings"]),
         tampering(format!("DELETE FROM xp_awards WHERE partner_id = '{root}' AND level = 2"), &["xp_equals_awards"]),
         tampering(
             "UPDATE standings SET pro_expires_at = pro_expires_at + interval '1 day' WHERE pro_expires_at IS NOT NULL",

@@ -19,7 +19,7 @@ macro_rules! pass {
     };
 }
 
-pub(super) const PASSES: [Pass; 19] = [
+pub(super) const PASSES: [Pass; 20] = [
     pass!(
         Transactions,
         "transactions.sql",
@@ -59,7 +59,8 @@ pub(super) const PASSES: [Pass; 19] = [
     pass!(Earners, "releases.sql", "releases_equal_commissions"),
     pass!(Tree, "tree.sql", "lineages_equal_the_tree"),
     pass!(Grown, "networks.sql", "networks_equal_the_tree"),
-    pass!(Awarded, "xp.sql", "xp_equals_awards"),
+    pass!(Awarded, "xp.sql", "xp_equals_awards", "ranks_equal_standings"),
+    pass!(Ranks, "ranks.sql", "ranks_equal_standings"),
     pass!(Joined, "signups.sql", "signups_have_their_notices"),
     pass!(Buyers, "pro.sql", "pro_equals_periods"),
 ];

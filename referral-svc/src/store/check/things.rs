@@ -28,6 +28,8 @@ pub(super) enum Things {
     Joined,
     Payments,
     Payouts,
+    /// How many have how much XP.
+    Ranks,
     Refunds,
     Transactions,
     /// Partners whose place in the tree may have changed.
@@ -44,6 +46,7 @@ impl Things {
             Self::Entries => ("ledger_entries", &[("account_id", "bigint"), ("version", "bigint")]),
             Self::Payments => ("payments", &[("payment_id", "uuid")]),
             Self::Payouts => ("payouts", &[("payout_id", "uuid")]),
+            Self::Ranks => ("xp_counts", &[("tier", "bigint"), ("node", "bigint")]),
             Self::Refunds => ("refunds", &[("refund_id", "uuid")]),
             Self::Transactions => ("ledger_transactions", &[("transaction_id", "uuid")]),
             Self::Awarded | Self::Buyers | Self::Earners | Self::Grown | Self::Joined | Self::Tree => {
