@@ -86,6 +86,7 @@ impl Server {
             .arg("-c")
             .arg(format!("unix_socket_directories={}", places.socket_directory.display()))
             .args(["-c", "max_connections=400", "-c", "logging_collector=off", "-c", "log_destination=stderr"])
+            .args(["-c", "shared_buffers=512MB", "-c", "max_wal_size=4GB"])
             .env("THROW_AWAY", places.throw_away.unwrap_or(Path::new("")))
             .env("SHORT", places.short.unwrap_or(Path::new("")))
             .stdin(Stdio::piped())

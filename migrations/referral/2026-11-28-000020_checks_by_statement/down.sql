@@ -3,6 +3,7 @@ DROP FUNCTION commissions_inserted;
 ALTER TABLE commissions
     ADD CONSTRAINT commissions_payment_id_fkey FOREIGN KEY (payment_id) REFERENCES payments,
     ADD CONSTRAINT commissions_transaction_id_fkey FOREIGN KEY (transaction_id) REFERENCES ledger_transactions,
+    ADD CONSTRAINT commissions_release_transaction_id_fkey FOREIGN KEY (release_transaction_id) REFERENCES ledger_transactions,
     ADD CONSTRAINT commissions_plan_version_fkey FOREIGN KEY (plan_version) REFERENCES plans,
     ADD CONSTRAINT commissions_earner_id_fkey FOREIGN KEY (earner_id) REFERENCES partners;
 DROP TRIGGER xp_awards_inserted ON xp_awards;

@@ -21,7 +21,7 @@ impl Api {
         &self,
         request: Request<pb::ListAdjustmentsRequest>,
     ) -> Result<Response<pb::ListAdjustmentsResponse>, Status> {
-        self.read(async |connection, _now| {
+        self.read(async |connection| {
             let message = request.into_inner();
             let partner_id: Option<PartnerId> = fields::optional_id("partner_id", &message.partner_id)?;
             let state = state_filter(message.state)?;

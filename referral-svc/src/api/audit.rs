@@ -35,7 +35,7 @@ impl AuditService for Api {
         &self,
         request: Request<pb::ListAuditEventsRequest>,
     ) -> Result<Response<pb::ListAuditEventsResponse>, Status> {
-        self.read(async |connection, _now| {
+        self.read(async |connection| {
             let message = request.into_inner();
             let (from, to) = (bound("start_time", message.start_time)?, bound("end_time", message.end_time)?);
             let times = [from, to].map(|bound| bound.map(|id| id.to_string()).unwrap_or_default());
@@ -59,7 +59,8 @@ impl AuditService for Api {
         let since = checkpoint(&message.checkpoint).map_err(status::finish)?;
         let anchors = self.anchors(message.anchors).map_err(status::finish)?;
         let _place = one_of(&self.proving).map_err(status::finish)?;
-        self.read(async |connection, now| {
+        self.read(async |connection| {
+            let now = self.clock.now(connection).await?;
             let proof = prove(connection, &anchors, since.as_ref(), now).await?;
             let elsewhere = "of this database, and of after its last restore or failover";
             Ok(answer(&proof.ok_or_else(|| checkpoint_violation(elsewhere))?))
@@ -71,7 +72,8 @@ impl AuditService for Api {
         &self,
         _request: Request<pb::ExportAuditHeadRequest>,
     ) -> Result<Response<pb::ExportAuditHeadResponse>, Status> {
-        self.read(async |connection, now| {
+        self.read(async |connection| {
+            let now = self.clock.now(connection).await?;
             let signer = self.signer()?;
             let (open, blocks) = blocks::open_heads(connection).await?;
             let signed = signer.sign(&open, blocks, now).map_err(|_| Failure::internal())?;

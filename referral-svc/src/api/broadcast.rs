@@ -28,7 +28,8 @@ impl BroadcastService for Api {
         let asked = asked(&request).map_err(status::finish)?;
         let dry_run = request.get_ref().dry_run;
         // Counted before it is queued: a long count holds up no other command.
-        let counted = self.read(async |connection, now| {
+        let counted = self.read(async |connection| {
+            let now = self.clock.now(connection).await?;
             if dry_run {
                 broadcast::expire_time(asked.expire_time, now)
                     .ok_or_else(|| status::of_invalid(&Refusal::ExpireTimeOutOfRange))?;
@@ -52,7 +53,7 @@ impl BroadcastService for Api {
         &self,
         request: Request<pb::GetBroadcastRequest>,
     ) -> Result<Response<pb::GetBroadcastResponse>, Status> {
-        self.read(async |connection, _now| {
+        self.read(async |connection| {
             let broadcast_id = fields::id("broadcast_id", &request.into_inner().broadcast_id)?;
             let found = broadcasts::find(connection, broadcast_id).await?;
             let found = found.ok_or_else(|| status::not_found("BROADCAST_NOT_FOUND", "no such broadcast"))?;
@@ -65,7 +66,7 @@ impl BroadcastService for Api {
         &self,
         request: Request<pb::ListBroadcastsRequest>,
     ) -> Result<Response<pb::ListBroadcastsResponse>, Status> {
-        self.read(async |connection, _now| {
+        self.read(async |connection| {
             let message = request.into_inner();
             let state = state_filter(message.state)?;
             let list = ["broadcasts", &message.state.to_string()];

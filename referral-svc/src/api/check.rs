@@ -35,7 +35,7 @@ impl Api {
         // Whoever asks about a part needn't wait until all of it is checked.
         let places = if is_whole(&asked) { &self.checking } else { &self.checking_parts };
         let _place = one_of(places).map_err(status::finish)?;
-        self.read(async |connection, _now| {
+        self.read(async |connection| {
             if let Asked::Begin(Scope::Partner(partner_id)) = asked {
                 existing_partner(connection, &Key::Id(partner_id)).await?;
             }

@@ -16,7 +16,8 @@ impl LeaderboardService for Api {
         &self,
         request: Request<pb::ListTopPartnersRequest>,
     ) -> Result<Response<pb::ListTopPartnersResponse>, Status> {
-        self.read(async |connection, now| {
+        self.read(async |connection| {
+            let now = self.clock.now(connection).await?;
             let message = request.into_inner();
             let page = Page::new(message.page_size, &message.page_token, &["top_partners"])?;
             let ids = leaderboard::top(connection, page.after_or((i64::MAX, Uuid::nil())), page.limit()).await?;
@@ -33,7 +34,7 @@ impl LeaderboardService for Api {
         &self,
         request: Request<pb::GetPartnerRankRequest>,
     ) -> Result<Response<pb::GetPartnerRankResponse>, Status> {
-        self.read(async |connection, _now| {
+        self.read(async |connection| {
             let partner_id = fields::id("partner_id", &request.into_inner().partner_id)?;
             let (rank, xp) = leaderboard::rank(connection, partner_id)
                 .await?

@@ -8,7 +8,7 @@ use referral_domain::{
 };
 use tonic::{Request, Response, Status};
 
-use super::{Api, BoxStream, existing_partner, past, span, status};
+use super::{Api, BoxStream, existing_partner, span, status};
 use crate::{
     store::{
         balances,
@@ -29,16 +29,19 @@ impl LedgerService for Api {
         &self,
         request: Request<pb::GetBalanceRequest>,
     ) -> Result<Response<pb::GetBalanceResponse>, Status> {
-        self.read(async |connection, now| {
+        self.read(async |connection| {
             let message = request.into_inner();
             let partner_id = fields::id("partner_id", &message.partner_id)?;
             let asset = inward::asset("asset", &message.asset)?;
-            let at_time = past("at_time", message.at_time.as_ref(), now)?;
-            existing_partner(connection, &Key::Id(partner_id)).await?;
+            let at_time = self.past(connection, "at_time", message.at_time.as_ref()).await?;
             let balance = match at_time {
                 Some(time) => balances::at(connection, partner_id, asset, time).await?,
                 None => balances::now(connection, partner_id, asset).await?,
             };
+            // Whoever has entries is there.
+            if balance.version == 0 {
+                existing_partner(connection, &Key::Id(partner_id)).await?;
+            }
             Ok(pb::GetBalanceResponse {
                 available: signed(asset, balance.available),
                 pending: signed(asset, balance.pending),
@@ -54,7 +57,7 @@ impl LedgerService for Api {
         &self,
         request: Request<pb::ListEntriesRequest>,
     ) -> Result<Response<pb::ListEntriesResponse>, Status> {
-        self.read(async |connection, _now| {
+        self.read(async |connection| {
             let message = request.into_inner();
             let partner_id: PartnerId = fields::id("partner_id", &message.partner_id)?;
             let asset = inward::asset("asset", &message.asset)?;
@@ -87,7 +90,7 @@ impl LedgerService for Api {
         &self,
         request: Request<pb::GetTransactionRequest>,
     ) -> Result<Response<pb::GetTransactionResponse>, Status> {
-        self.read(async |connection, _now| {
+        self.read(async |connection| {
             let transaction_id: TransactionId = fields::id("transaction_id", &request.into_inner().transaction_id)?;
             let entries = ledger::entries_of(connection, transaction_id).await?;
             let first =

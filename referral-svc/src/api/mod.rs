@@ -133,23 +133,22 @@ impl Api {
     /// Answers with what a read on a connection of the pool yields.
     async fn read<T>(
         &self,
-        read: impl AsyncFnOnce(&mut AsyncPgConnection, DateTime<Utc>) -> Result<T, ReadError>,
+        read: impl AsyncFnOnce(&mut AsyncPgConnection) -> Result<T, ReadError>,
     ) -> Result<Response<T>, Status> {
         self.query(read).await.map(Response::new).map_err(status::finish)
     }
 
-    /// Runs a read on a connection of the pool, with the database's time.
+    /// Runs a read on a connection of the pool.
     async fn query<T>(
         &self,
-        read: impl AsyncFnOnce(&mut AsyncPgConnection, DateTime<Utc>) -> Result<T, ReadError>,
+        read: impl AsyncFnOnce(&mut AsyncPgConnection) -> Result<T, ReadError>,
     ) -> Result<T, Failure> {
         let run = async {
             let mut lease = Lease(Some(database::connect(&self.pool).await?));
             let Some(connection) = lease.0.as_deref_mut() else {
                 return Err(Failure::internal().into());
             };
-            let now = self.clock.now(connection).await?;
-            let answer = read(connection, now).await;
+            let answer = read(connection).await;
             // The query has ended: back to the pool.
             drop(lease.0.take());
             answer
@@ -193,11 +192,21 @@ async fn existing_partner(
     Ok(found.ok_or_else(|| status::not_found("PARTNER_NOT_FOUND", "no such partner"))?)
 }
 
-/// A time to answer as of: not in the future.
-fn past(field: &'static str, time: Option<&Timestamp>, now: DateTime<Utc>) -> Checked<Option<DateTime<Utc>>> {
-    match fields::time(field, time)? {
-        Some(time) if time > now => Err(Failure::violation(field, "must not be in the future")),
-        time => Ok(time),
+impl Api {
+    /// A time to answer as of: not in the future.
+    async fn past(
+        &self,
+        connection: &mut AsyncPgConnection,
+        field: &'static str,
+        time: Option<&Timestamp>,
+    ) -> Result<Option<DateTime<Utc>>, ReadError> {
+        let time = fields::time(field, time)?;
+        if let Some(time) = time
+            && time > self.clock.now(connection).await?
+        {
+            return Err(Failure::violation(field, "must not be in the future").into());
+        }
+        Ok(time)
     }
 }
 

@@ -7,7 +7,7 @@ use service::error::Failure;
 use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
-use super::{Api, existing_partner, past};
+use super::{Api, existing_partner};
 use crate::{
     store::{
         network,
@@ -46,7 +46,8 @@ impl PartnerService for Api {
         request: Request<pb::GetPartnerRequest>,
     ) -> Result<Response<pb::GetPartnerResponse>, Status> {
         use pb::get_partner_request::Key as Asked;
-        self.read(async |connection, now| {
+        self.read(async |connection| {
+            let now = self.clock.now(connection).await?;
             let key = match request.into_inner().key {
                 Some(Asked::PartnerId(id)) => Key::Id(fields::id("partner_id", &id)?),
                 Some(Asked::ExternalId(external_id)) => Key::ExternalId(fields::external_id(&external_id)?),
@@ -71,7 +72,8 @@ impl PartnerService for Api {
         &self,
         request: Request<pb::ListReferralsRequest>,
     ) -> Result<Response<pb::ListReferralsResponse>, Status> {
-        self.read(async |connection, now| {
+        self.read(async |connection| {
+            let now = self.clock.now(connection).await?;
             let message = request.into_inner();
             let partner_id: PartnerId = fields::id("partner_id", &message.partner_id)?;
             let level = match message.level {
@@ -97,10 +99,10 @@ impl PartnerService for Api {
         &self,
         request: Request<pb::GetNetworkRequest>,
     ) -> Result<Response<pb::GetNetworkResponse>, Status> {
-        self.read(async |connection, now| {
+        self.read(async |connection| {
             let message = request.into_inner();
             let partner_id = fields::id("partner_id", &message.partner_id)?;
-            let at_time = past("at_time", message.at_time.as_ref(), now)?;
+            let at_time = self.past(connection, "at_time", message.at_time.as_ref()).await?;
             let standing = existing_partner(connection, &Key::Id(partner_id)).await?.standing;
             let counts: Vec<(i64, i64)> = match at_time {
                 Some(time) => network::at(connection, partner_id, time).await?.into(),
@@ -119,7 +121,7 @@ impl PartnerService for Api {
         &self,
         request: Request<pb::GetLineageRequest>,
     ) -> Result<Response<pb::GetLineageResponse>, Status> {
-        self.read(async |connection, _now| {
+        self.read(async |connection| {
             let partner_id = fields::id("partner_id", &request.into_inner().partner_id)?;
             let partner = existing_partner(connection, &Key::Id(partner_id)).await?.partner;
             let ancestors = (1..)
@@ -135,7 +137,7 @@ impl PartnerService for Api {
         &self,
         request: Request<pb::ListXpAwardsRequest>,
     ) -> Result<Response<pb::ListXpAwardsResponse>, Status> {
-        self.read(async |connection, _now| {
+        self.read(async |connection| {
             let message = request.into_inner();
             let partner_id: PartnerId = fields::id("partner_id", &message.partner_id)?;
             let list = ["xp_awards", &partner_id.to_string()];

@@ -64,7 +64,8 @@ impl PaymentService for Api {
         &self,
         request: Request<pb::GetPaymentRequest>,
     ) -> Result<Response<pb::GetPaymentResponse>, Status> {
-        self.read(async |connection, now| {
+        self.read(async |connection| {
+            let now = self.clock.now(connection).await?;
             let payment_id: PaymentId = fields::id("payment_id", &request.into_inner().payment_id)?;
             let PaymentWhole { payment, commissions, refunds } = payments::find_whole(connection, payment_id)
                 .await?
@@ -82,7 +83,8 @@ impl PaymentService for Api {
         &self,
         request: Request<pb::ListPaymentsRequest>,
     ) -> Result<Response<pb::ListPaymentsResponse>, Status> {
-        self.read(async |connection, now| {
+        self.read(async |connection| {
+            let now = self.clock.now(connection).await?;
             let message = request.into_inner();
             let partner_id: Option<PartnerId> = fields::optional_id("partner_id", &message.partner_id)?;
             let state = state_filter(message.state)?;
@@ -104,7 +106,7 @@ impl PaymentService for Api {
         &self,
         request: Request<pb::ExplainCommissionRequest>,
     ) -> Result<Response<pb::ExplainCommissionResponse>, Status> {
-        self.read(async |connection, _now| {
+        self.read(async |connection| {
             let key = inward::commission_key(&request.into_inner().commission_id)?;
             let found = explanation::explain(connection, key).await?;
             let found = found.ok_or_else(|| status::not_found("COMMISSION_NOT_FOUND", "no such commission"))?;
@@ -126,7 +128,7 @@ impl PaymentService for Api {
         &self,
         request: Request<pb::ListCommissionsRequest>,
     ) -> Result<Response<pb::ListCommissionsResponse>, Status> {
-        self.read(async |connection, _now| {
+        self.read(async |connection| {
             let message = request.into_inner();
             let earner_id: Option<PartnerId> = fields::optional_id("earner_id", &message.earner_id)?;
             let payment_id: Option<PaymentId> = fields::optional_id("payment_id", &message.payment_id)?;

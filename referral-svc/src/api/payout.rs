@@ -61,7 +61,7 @@ impl PayoutService for Api {
         &self,
         request: Request<pb::GetPayoutRequest>,
     ) -> Result<Response<pb::GetPayoutResponse>, Status> {
-        self.read(async |connection, _now| {
+        self.read(async |connection| {
             let payout_id: PayoutId = fields::id("payout_id", &request.into_inner().payout_id)?;
             let payout = payouts::find(connection, payout_id)
                 .await?
@@ -75,7 +75,7 @@ impl PayoutService for Api {
         &self,
         request: Request<pb::ListPayoutsRequest>,
     ) -> Result<Response<pb::ListPayoutsResponse>, Status> {
-        self.read(async |connection, _now| {
+        self.read(async |connection| {
             let message = request.into_inner();
             let partner_id: Option<PartnerId> = fields::optional_id("partner_id", &message.partner_id)?;
             let state = state_filter(message.state)?;

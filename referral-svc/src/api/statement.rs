@@ -32,7 +32,7 @@ impl Api {
         let asset = inward::asset("asset", &message.asset)?;
         let span = span(message.start_time.as_ref(), message.end_time.as_ref())?;
         let purpose = inward::partner_purpose(message.purpose, partner_id)?;
-        let covered = self.query(async |connection, _now| {
+        let covered = self.query(async |connection| {
             existing_partner(connection, &Key::Id(partner_id)).await?;
             Ok(balances::covered(connection, purpose, asset, span).await?)
         });
@@ -45,7 +45,7 @@ impl Api {
     }
 
     async fn lines(&self, which: &Entries) -> Result<(Vec<u8>, Option<i64>), Failure> {
-        let entries = self.query(async |connection, _now| Ok(ledger::list_entries(connection, which, PAGE).await?));
+        let entries = self.query(async |connection| Ok(ledger::list_entries(connection, which, PAGE).await?));
         let entries = entries.await?;
         let last = entries.last().map(|entry| entry.version);
         Ok((statement::lines(&entries).map_err(defect)?, last))

@@ -8,6 +8,12 @@ use super::{Result, clock::Clock};
 
 type Manager = <AsyncPgConnection as AsyncConnection>::TransactionManager;
 
+/// Whatever the role's default: what is read after the locks must be what was committed before them. And what a batch names is
+/// looked up by its keys: the planner would rather read a whole table than look up some thousand rows, or had it when it was
+/// empty.
+const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED;
+    SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off; SET LOCAL enable_seqscan = off";
+
 /// An open transaction. Dropped without [`commit`](Self::commit), its connection leaves the pool and the server rolls back.
 pub(crate) struct Transaction {
     connection: Connection,
@@ -15,8 +21,7 @@ pub(crate) struct Transaction {
 
 impl Transaction {
     pub(crate) async fn begin(mut connection: Connection) -> Result<Self> {
-        // Whatever the role's default: what is read after the locks must be what was committed before them.
-        Manager::begin_transaction_sql(&mut *connection, "BEGIN ISOLATION LEVEL READ COMMITTED").await?;
+        Manager::begin_transaction_sql(&mut *connection, BEGIN).await?;
         Ok(Self { connection })
     }
 

@@ -10,9 +10,10 @@ use tokio_postgres::config::SslMode;
 use super::{DatabaseConfig, statements::Statements};
 use crate::telemetry;
 
-/// What every connection of the pool starts with: no statement, lock or open transaction lasts for ever.
+/// What every connection of the pool starts with: no statement, lock or open transaction lasts for ever; and short statements
+/// aren't compiled, which takes longer than they do.
 pub(super) const SERVING_LIMITS: &str =
-    "-c statement_timeout=30s -c lock_timeout=10s -c idle_in_transaction_session_timeout=30s";
+    "-c statement_timeout=30s -c lock_timeout=10s -c idle_in_transaction_session_timeout=30s -c jit=off";
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A connection outside every pool, for a session that lives as long as it can: it waits for notifications.

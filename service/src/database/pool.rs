@@ -9,7 +9,7 @@ use std::{
 use anyhow::Context as _;
 use diesel::result::{DatabaseErrorKind, Error};
 use diesel_async::{
-    AsyncPgConnection,
+    AsyncPgConnection, SimpleAsyncConnection as _,
     pooled_connection::{AsyncDieselConnectionManager, ManagerConfig, RecyclingMethod, deadpool as pooled},
 };
 use futures_util::FutureExt as _;
@@ -65,6 +65,16 @@ fn build(config: &DatabaseConfig, name: &'static str, outage: Arc<Outage>) -> an
         .create_timeout(Some(CONNECT_TIMEOUT))
         .recycle_timeout(Some(Duration::from_secs(2)))
         .runtime(deadpool::Runtime::Tokio1)
+        .pre_recycle(pooled::Hook::async_fn(|connection: &mut AsyncPgConnection, metrics| {
+            let ran_out = plans_ran_out(metrics.created, metrics.recycled.unwrap_or(metrics.created), Instant::now());
+            Box::pin(async move {
+                if ran_out {
+                    let discarded = connection.batch_execute("DISCARD PLANS").await;
+                    discarded.map_err(|error| pooled::HookError::message(error.to_string()))?;
+                }
+                Ok(())
+            })
+        }))
         .build()
         .context("the connection pool can't be built")?;
     let pool = Arc::new(Inner { name, pooled, outage });
@@ -73,6 +83,16 @@ fn build(config: &DatabaseConfig, name: &'static str, outage: Arc<Outage>) -> an
     pools.retain(|pool| pool.strong_count() > 0);
     pools.push(Arc::downgrade(&pool));
     Ok(Pool(pool))
+}
+
+/// How long a connection keeps its plans. One that was made for an empty table reads all of it once it is full, until the
+/// server happens to analyse it.
+const PLANS_LAST: Duration = Duration::from_secs(10);
+
+/// Whether a connection's plans ran out since it was last used: they do so every so often in its life.
+fn plans_ran_out(created: Instant, used: Instant, now: Instant) -> bool {
+    let turn = |time: Instant| time.saturating_duration_since(created).as_nanos() / PLANS_LAST.as_nanos();
+    turn(now) != turn(used)
 }
 
 /// A connection from the pool, with the pool's errors as diesel's: `is_unavailable` is true of them.
@@ -164,6 +184,17 @@ mod tests {
         let text = telemetry::metrics::prometheus_text();
         let gauge = |line: &&str| line.starts_with("db_client_connection_max") && line.contains(name);
         assert_eq!(text.lines().find(gauge), None);
+    }
+
+    #[test]
+    fn plans_run_out_every_so_often() {
+        let created = Instant::now();
+        let at = |seconds| created + Duration::from_secs(seconds);
+        for (used, now, ran_out) in
+            [(0, 0, false), (0, 9, false), (9, 10, true), (10, 19, false), (19, 20, true), (3, 300, true)]
+        {
+            assert_eq!(plans_ran_out(created, at(used), at(now)), ran_out, "used at {used} s, now at {now} s");
+        }
     }
 
     #[tokio::test]

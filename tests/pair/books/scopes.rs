@@ -145,7 +145,10 @@ async fn what_is_new_is_looked_at_and_nothing_else() {
     assert_fine(&check_since(&mut clients, &nothing.checkpoint).await);
     let whose = &other[0].partner_id;
     for (change, finds) in [
-        (format!("UPDATE standings SET xp = xp + 1 WHERE partner_id = '{whose}'"), vec!["ranks_equal_standings", "xp_equals_awards"]),
+        (
+            format!("UPDATE standings SET xp = xp + 1 WHERE partner_id = '{whose}'"),
+            vec!["ranks_equal_standings", "xp_equals_awards"],
+        ),
         (
             format!(
                 "DELETE FROM ledger_transactions WHERE transaction_id IN (SELECT transaction_id FROM commissions WHERE earner_id = '{whose}')"

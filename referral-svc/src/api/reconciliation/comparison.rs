@@ -58,7 +58,7 @@ impl Comparison<'_> {
     }
 
     async fn look_up(&self, batch: &[(&ExternalRef, &Stated)]) -> Result<Vec<Known>, Status> {
-        let query = self.api.query(async |connection, _now| {
+        let query = self.api.query(async |connection| {
             let references: Vec<&str> = batch.iter().map(|(reference, _)| reference.as_str()).collect();
             let mut booked = reconciliation::by_reference(connection, &references).await?;
             let rest =
@@ -114,7 +114,7 @@ impl Comparison<'_> {
         let mut totals = BTreeMap::new();
         let mut next = Some(Uuid::nil());
         while let Some(after) = next {
-            let query = self.api.query(async |connection, _now| {
+            let query = self.api.query(async |connection| {
                 Ok(reconciliation::expected(connection, &self.expected, after, PAYMENTS).await?)
             });
             let (page, following) = query.await.map_err(failed)?;

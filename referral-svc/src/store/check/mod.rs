@@ -182,9 +182,6 @@ impl Examination {
         let (next_transaction, found, next): (u64, Vec<Found>, Option<Place>) = reading(connection)
             .run(async |connection| {
                 let next_transaction = limit(connection).await?;
-                // The planner takes a slice for a row or two and would compare each of its rows with each: what can be joined
-                // otherwise is, and a look-up by `LATERAL` can't be.
-                sql_query("SET LOCAL enable_nestloop = off").execute(connection).await?;
                 let (found, next) = slice.look(pass, connection).await?;
                 Result::Ok((next_transaction, found, next))
             })
@@ -279,6 +276,9 @@ impl Slice<'_> {
     async fn look(&self, pass: &Pass, connection: &mut AsyncPgConnection) -> Result<(Vec<Found>, Option<Place>)> {
         match self {
             Self::From { key, size } => {
+                // The planner takes a range for a row or two and would compare each of its rows with each: what can be joined
+                // otherwise is, and a look-up by `LATERAL` can't be.
+                sql_query("SET LOCAL enable_nestloop = off").execute(connection).await?;
                 let to = pass.things.next(key, *size, connection).await?;
                 let query = sql_query(found::counted(&pass.things.in_range(pass.query)));
                 let found = query.bind::<Text, _>(key).bind::<Nullable<Text>, _>(&to).load(connection).await?;
