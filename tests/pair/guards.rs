@@ -115,6 +115,7 @@ async fn what_is_written_once_is_neither_changed_nor_removed() {
         "commissions",
         "payments",
         "partners",
+        "standings",
         "broadcasts",
     ] {
         statements.push(format!("DELETE FROM {table}"));
@@ -239,6 +240,7 @@ async fn a_payment_succeeds_once_and_its_reference_and_commissions_stay() {
     let (unrelated, of_all) = (other_base.replace("1999, 59", "39000000, 1170000"), "39000000, 11700000");
     let wrong_level = commission("3", "3000", "599").replace("{lone}", "{first}").replace("1999, 599", of_all);
     let unpaid = unrelated.replace("{paid}", "{open}");
+    let unplanned = unrelated.replace("300, 1, 'USDT'", "300, 77, 'USDT'");
     fixture
         .refuses(
             &BOTH,
@@ -276,6 +278,7 @@ async fn a_payment_succeeds_once_and_its_reference_and_commissions_stay() {
                 (&again, UNIQUE, "commissions_pkey"),
                 (&other_base, CHECK, "commissions_payment"),
                 (&unpaid, CHECK, "commissions_payment"),
+                (&unplanned, CHECK, "commissions_payment"),
                 (&unrelated, CHECK, "commissions_earner"),
                 (&wrong_level, UNIQUE, "commissions_earner_id_transaction_id_key"),
                 ("INSERT INTO xp_awards VALUES ('{lone}', '{third}', 1, 1, 35, now())", CHECK, "xp_awards_ancestor"),
@@ -293,6 +296,11 @@ async fn a_payment_succeeds_once_and_its_reference_and_commissions_stay() {
             &[Role::Owner],
             &[
                 ("UPDATE payments SET amount = 1 WHERE payment_id = '{paid}'", CHECK, "payments_success_stays"),
+                (
+                    "UPDATE payments SET payment_id = '{new}' WHERE payment_id = '{paid}'",
+                    CHECK,
+                    "payments_success_stays",
+                ),
                 (
                     "UPDATE payments SET partner_id = '{lone}' WHERE payment_id = '{paid}'",
                     CHECK,

@@ -134,3 +134,48 @@ BEGIN
     END IF;
     RETURN NULL;
 END $$;
+DROP TRIGGER payments_keep_key ON payments;
+CREATE OR REPLACE FUNCTION partners_updated() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, public, pg_temp AS $$
+DECLARE
+    moved uuid[];
+BEGIN
+    SELECT array_agg(n.partner_id) INTO moved
+    FROM new_rows n JOIN old_rows o USING (partner_id)
+    WHERE (n.referrer_id, n.depth, n.lineage) IS DISTINCT FROM (o.referrer_id, o.depth, o.lineage);
+    IF moved IS NULL THEN
+        RETURN NULL;
+    END IF;
+    -- A snapshot older than the lock would hide what others just moved.
+    IF current_setting('transaction_isolation') <> 'read committed' THEN
+        RAISE EXCEPTION 'the tree changes under read committed only' USING ERRCODE = 'check_violation', CONSTRAINT = 'partners_tree';
+    END IF;
+    PERFORM pg_advisory_xact_lock(1, 0);
+    IF EXISTS (
+        SELECT FROM new_rows n JOIN old_rows o USING (partner_id)
+        WHERE o.referrer_id IS NOT NULL AND n.referrer_id IS DISTINCT FROM o.referrer_id
+    ) THEN
+        RAISE EXCEPTION 'the first referrer stays' USING ERRCODE = 'check_violation', CONSTRAINT = 'partners_first_referrer';
+    END IF;
+    IF EXISTS (
+        SELECT FROM partners c JOIN partners p ON p.partner_id = c.referrer_id
+        WHERE (c.partner_id = ANY (moved) OR c.referrer_id = ANY (moved))
+            AND (c.depth <> p.depth + 1 OR c.lineage <> (p.partner_id || p.lineage)[1:9])
+    ) THEN
+        RAISE EXCEPTION 'a partner''s depth or lineage does not follow the referrer''s'
+            USING ERRCODE = 'check_violation', CONSTRAINT = 'partners_tree';
+    END IF;
+    RETURN NULL;
+END $$;
+CREATE OR REPLACE FUNCTION commissions_updated() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, public, pg_temp AS $$
+BEGIN
+    IF EXISTS (
+        SELECT FROM new_rows n JOIN old_rows o USING (payment_id, level)
+        WHERE n.release_transaction_id IS DISTINCT FROM o.release_transaction_id AND NOT EXISTS (
+            SELECT FROM ledger_transactions t
+            WHERE t.transaction_id = n.release_transaction_id AND t.kind = 'RELEASE' AND t.xmin = pg_current_xact_id()::xid)
+    ) THEN
+        RAISE EXCEPTION 'a commission is released by a release of its own'
+            USING ERRCODE = 'check_violation', CONSTRAINT = 'commissions_release';
+    END IF;
+    RETURN NULL;
+END $$;

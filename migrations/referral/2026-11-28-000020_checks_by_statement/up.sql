@@ -5,6 +5,9 @@
 -- keep their keys, so that what is there when a row is written stays. What a commission and an award refer to is said more
 -- exactly here than a foreign key could.
 
+-- Whoever writes holds the tree lock first: those on their way end before the tables below are altered, and the next ones wait.
+SELECT pg_advisory_xact_lock(1, 0);
+
 -- ── commissions ─────────────────────────────────────────────────────────────────────────────────────────────────
 CREATE FUNCTION commissions_inserted() RETURNS trigger
 LANGUAGE plpgsql SET search_path = pg_catalog, public, pg_temp AS $$
@@ -13,12 +16,16 @@ DECLARE
     misearned boolean;
     released boolean;
 BEGIN
-    SELECT bool_or((p.state, p.transaction_id, p.plan_version, p.asset, p.amount)
-            IS DISTINCT FROM ('SUCCEEDED', n.transaction_id, n.plan_version, n.asset, n.base)),
+    -- The plan is the one in force at the sale, not the payment's.
+    SELECT bool_or((p.state, p.transaction_id, p.asset, p.amount)
+            IS DISTINCT FROM ('SUCCEEDED', n.transaction_id, n.asset, n.base) OR v.version IS NULL),
         bool_or(n.earner_id IS DISTINCT FROM b.lineage[n.level]),
         bool_or(n.release_transaction_id IS NOT NULL)
     INTO mispaid, misearned, released
-    FROM new_rows n LEFT JOIN payments p USING (payment_id) LEFT JOIN partners b ON b.partner_id = p.partner_id;
+    FROM new_rows n
+    LEFT JOIN payments p USING (payment_id)
+    LEFT JOIN partners b ON b.partner_id = p.partner_id
+    LEFT JOIN plans v ON v.version = n.plan_version;
     IF mispaid THEN
         RAISE EXCEPTION 'a commission is earned by a payment, on its terms'
             USING ERRCODE = 'check_violation', CONSTRAINT = 'commissions_payment';
@@ -42,6 +49,66 @@ ALTER TABLE commissions
     DROP CONSTRAINT commissions_release_transaction_id_fkey,
     DROP CONSTRAINT commissions_plan_version_fkey,
     DROP CONSTRAINT commissions_earner_id_fkey;
+
+-- As before, without comparing each row with each: what changed is what is new.
+CREATE OR REPLACE FUNCTION commissions_updated() RETURNS trigger
+LANGUAGE plpgsql SET search_path = pg_catalog, public, pg_temp AS $$
+BEGIN
+    IF EXISTS (
+        SELECT FROM (
+            SELECT payment_id, level, release_transaction_id FROM new_rows
+            EXCEPT SELECT payment_id, level, release_transaction_id FROM old_rows
+        ) n
+        WHERE NOT EXISTS (
+            SELECT FROM ledger_transactions t
+            WHERE t.transaction_id = n.release_transaction_id AND t.kind = 'RELEASE' AND t.xmin = pg_current_xact_id()::xid)
+    ) THEN
+        RAISE EXCEPTION 'a commission is released by a release of its own'
+            USING ERRCODE = 'check_violation', CONSTRAINT = 'commissions_release';
+    END IF;
+    RETURN NULL;
+END $$;
+
+-- A sale's ID was kept by what referred to it.
+CREATE TRIGGER payments_keep_key BEFORE UPDATE OF payment_id ON payments FOR EACH ROW
+    WHEN (NEW.payment_id <> OLD.payment_id) EXECUTE FUNCTION payments_success_stays();
+
+-- ── the tree ────────────────────────────────────────────────────────────────────────────────────────────────────
+-- As before, without comparing each row with each.
+CREATE OR REPLACE FUNCTION partners_updated() RETURNS trigger
+LANGUAGE plpgsql SET search_path = pg_catalog, public, pg_temp AS $$
+DECLARE
+    moved uuid[];
+BEGIN
+    SELECT array_agg(partner_id) INTO moved
+    FROM (
+        SELECT partner_id, referrer_id, depth, lineage FROM new_rows
+        EXCEPT SELECT partner_id, referrer_id, depth, lineage FROM old_rows
+    ) n;
+    IF moved IS NULL THEN
+        RETURN NULL;
+    END IF;
+    -- A snapshot older than the lock would hide what others just moved.
+    IF current_setting('transaction_isolation') <> 'read committed' THEN
+        RAISE EXCEPTION 'the tree changes under read committed only' USING ERRCODE = 'check_violation', CONSTRAINT = 'partners_tree';
+    END IF;
+    PERFORM pg_advisory_xact_lock(1, 0);
+    IF EXISTS (
+        SELECT partner_id, referrer_id FROM old_rows WHERE referrer_id IS NOT NULL
+        EXCEPT SELECT partner_id, referrer_id FROM new_rows
+    ) THEN
+        RAISE EXCEPTION 'the first referrer stays' USING ERRCODE = 'check_violation', CONSTRAINT = 'partners_first_referrer';
+    END IF;
+    IF EXISTS (
+        SELECT FROM partners c JOIN partners p ON p.partner_id = c.referrer_id
+        WHERE (c.partner_id = ANY (moved) OR c.referrer_id = ANY (moved))
+            AND (c.depth <> p.depth + 1 OR c.lineage <> (p.partner_id || p.lineage)[1:9])
+    ) THEN
+        RAISE EXCEPTION 'a partner''s depth or lineage does not follow the referrer''s'
+            USING ERRCODE = 'check_violation', CONSTRAINT = 'partners_tree';
+    END IF;
+    RETURN NULL;
+END $$;
 
 -- ── awards ──────────────────────────────────────────────────────────────────────────────────────────────────────
 CREATE FUNCTION xp_awards_inserted() RETURNS trigger

@@ -2,10 +2,12 @@
 --
 -- Tier 0 has a node for each number of XP that somebody has; a node of tier t counts those of 64 nodes of the tier below:
 -- node n there is all XP x with x >> 6t = n. Five tiers are enough: in the last, a node is 16,777,216 XP wide.
+-- That they are right, CheckLedger proves: a wrong one keeps nobody from getting XP.
+SELECT pg_advisory_xact_lock(1, 0);
 CREATE TABLE xp_counts (
     tier smallint NOT NULL CHECK (tier BETWEEN 0 AND 4),
     node bigint NOT NULL CHECK (node >= 0),
-    partners bigint NOT NULL CHECK (partners >= 0),
+    partners bigint NOT NULL,
     PRIMARY KEY (tier, node)
 ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.1, autovacuum_vacuum_threshold = 500);
 
@@ -48,6 +50,8 @@ CREATE TRIGGER standings_inserted AFTER INSERT ON standings
     REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION standings_counted();
 CREATE TRIGGER standings_updated AFTER UPDATE ON standings
     REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION standings_counted();
+
+CREATE TRIGGER stays BEFORE DELETE OR TRUNCATE ON standings FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
 
 -- Counts everybody anew, for whoever wrote standings past the triggers. The owner's alone.
 CREATE FUNCTION recount_xp() RETURNS void LANGUAGE sql SET search_path = pg_catalog, public, pg_temp AS $$

@@ -13,6 +13,7 @@ use diesel_async::{
     pooled_connection::{AsyncDieselConnectionManager, ManagerConfig, RecyclingMethod, deadpool as pooled},
 };
 use futures_util::FutureExt as _;
+use tokio::time::timeout;
 
 use super::{
     DatabaseConfig,
@@ -63,13 +64,15 @@ fn build(config: &DatabaseConfig, name: &'static str, outage: Arc<Outage>) -> an
         .max_size(config.pool_size.max(1))
         .wait_timeout(Some(Duration::from_secs(5)))
         .create_timeout(Some(CONNECT_TIMEOUT))
-        .recycle_timeout(Some(Duration::from_secs(2)))
+        .recycle_timeout(Some(RECYCLE_TIMEOUT))
         .runtime(deadpool::Runtime::Tokio1)
-        .pre_recycle(pooled::Hook::async_fn(|connection: &mut AsyncPgConnection, metrics| {
+        .post_recycle(pooled::Hook::async_fn(|connection: &mut AsyncPgConnection, metrics| {
             let ran_out = plans_ran_out(metrics.created, metrics.recycled.unwrap_or(metrics.created), Instant::now());
             Box::pin(async move {
                 if ran_out {
-                    let discarded = connection.batch_execute("DISCARD PLANS").await;
+                    // One that doesn't answer, or still works for somebody who has gone, is thrown away.
+                    let discarded = timeout(RECYCLE_TIMEOUT, connection.batch_execute("DISCARD PLANS")).await;
+                    let discarded = discarded.map_err(|elapsed| pooled::HookError::message(elapsed.to_string()))?;
                     discarded.map_err(|error| pooled::HookError::message(error.to_string()))?;
                 }
                 Ok(())
@@ -84,6 +87,9 @@ fn build(config: &DatabaseConfig, name: &'static str, outage: Arc<Outage>) -> an
     pools.push(Arc::downgrade(&pool));
     Ok(Pool(pool))
 }
+
+/// How long a connection of the pool may take until it is used again.
+const RECYCLE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How long a connection keeps its plans. One that was made for an empty table reads all of it once it is full, until the
 /// server happens to analyse it.

@@ -301,6 +301,8 @@ fn of_partners(root: &str) -> Vec<Tampering> {
         ),
         tampering("UPDATE xp_counts SET partners = partners + 1 WHERE tier = 0", &["ranks_equal_standings"]),
         tampering("UPDATE xp_counts SET partners = partners + 1 WHERE tier = 4", &["ranks_equal_standings"]),
+        tampering("DELETE FROM xp_counts WHERE tier > 0", &["ranks_equal_standings"]),
+        tampering("DELETE FROM xp_counts WHERE tier = 4", &["ranks_equal_standings"]),
         tampering("DELETE FROM xp_counts", &["ranks_equal_standings"]),
         tampering(format!("DELETE FROM xp_awards WHERE partner_id = '{root}' AND level = 2"), &["xp_equals_awards"]),
         tampering(
