@@ -169,6 +169,21 @@ async fn what_is_new_is_looked_at_and_nothing_else() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_books_nothing_is_among_what_is_new() {
+    let pair = Options::default().start_alone().await;
+    let mut clients = pair.clients.clone();
+    let partner = clients.register("paid", "").await;
+    clients.adjust(&partner.partner_id, 50_000_000).await;
+    let payout = clients.request_payout(&partner.partner_id, None).await;
+    let before = check(&mut clients).await;
+    clients.approve_payout(&payout.payout_id).await;
+    assert_fine(&check_since(&mut clients, &before.checkpoint).await);
+    spoil(&pair, "UPDATE audit_events SET notices = 2 WHERE action = 'ApprovePayout'").await;
+    assert_eq!(violated(&check_since(&mut clients, &before.checkpoint).await), ["facts_have_their_notices"]);
+    pair.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_asked_for_wrongly_is_refused() {
     let pair = Options::default().start_alone().await;
     let mut ledger = pair.clients.clone().ledger;

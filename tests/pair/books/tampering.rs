@@ -15,7 +15,7 @@ fn tampering(change: impl Into<String>, finds: &'static [&'static str]) -> Tampe
     Tampering { change: change.into(), finds }
 }
 
-const TABLES: [&str; 18] = [
+const TABLES: [&str; 19] = [
     "accounts",
     "adjustments",
     "audit_blocks",
@@ -25,6 +25,7 @@ const TABLES: [&str; 18] = [
     "ledger_entries",
     "ledger_transactions",
     "outbox",
+    "outbox_counted",
     "outbox_settled",
     "partners",
     "payments",
@@ -96,6 +97,21 @@ fn of_the_ledger(earner: &str) -> Vec<Tampering> {
     );
     let first_block_earlier = "UPDATE audit_blocks SET create_time = create_time - interval '24 hours'
         WHERE create_time = (SELECT min(create_time) FROM audit_blocks)";
+    let served_before = "UPDATE outbox_counted SET since = 'epoch'";
+    let id = "00000000-0000-7000-8000-00000000f0f0";
+    let gift = format!(
+        "INSERT INTO adjustments (adjustment_id, partner_id, asset, amount, reason, proposer, create_time, state, decider,
+             decide_time, transaction_id)
+         VALUES ('{id}', '{earner}', 'USDT', 7, 'a gift', 'one', now(), 'APPROVED', 'another', now(), '{id}');
+         INSERT INTO ledger_transactions (transaction_id, kind, adjustment_id, create_time)
+         SELECT '{id}', 'ADJUSTMENT', '{id}', min(create_time) FROM audit_blocks;
+         INSERT INTO ledger_entries (account_id, version, amount, balance_after, transaction_id)
+         SELECT account_id, version + 1, moved, balance + moved, '{id}'
+         FROM accounts, LATERAL (SELECT CASE purpose WHEN 'PLATFORM_ADJUSTMENTS' THEN -7 ELSE 7 END) AS m (moved)
+         WHERE account_id = {account} OR purpose = 'PLATFORM_ADJUSTMENTS';
+         UPDATE accounts a SET version = e.version, balance = e.balance_after
+         FROM ledger_entries e WHERE e.transaction_id = '{id}' AND e.account_id = a.account_id"
+    );
     // Both sides, the fact, and every balance since.
     let consistent = format!(
         "UPDATE adjustments SET amount = amount + 1;
@@ -126,10 +142,11 @@ fn of_the_ledger(earner: &str) -> Vec<Tampering> {
             ),
             &["transactions_equal_their_seals"],
         ),
+        tampering(in_no_block.clone(), &["events_are_settled_or_waiting", "transactions_equal_their_seals"]),
         // An older version may have booked it, on the first day.
-        tampering(in_no_block.clone(), &["events_are_settled_or_waiting"]),
+        tampering(format!("{served_before}; {in_no_block}"), &["events_are_settled_or_waiting"]),
         tampering(
-            format!("{first_block_earlier}; {in_no_block}"),
+            format!("{served_before}; {first_block_earlier}; {in_no_block}"),
             &["events_are_settled_or_waiting", "transactions_equal_their_seals"],
         ),
         tampering(
@@ -181,6 +198,8 @@ fn of_the_ledger(earner: &str) -> Vec<Tampering> {
             &["balances_equal_entries", "claims_equal_balances", "partners_add_up"],
         ),
         tampering("UPDATE accounts SET version = version + 1 WHERE purpose = 'PLATFORM_REVENUE'", &["balances_equal_entries"]),
+        // A gift that adds up, as if booked on the first day.
+        tampering(gift, &["transactions_equal_their_seals"]),
         // One that no block has.
         tampering(
             "INSERT INTO ledger_transactions (transaction_id, kind, create_time, audit_event_id)

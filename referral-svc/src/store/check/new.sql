@@ -31,13 +31,14 @@ WITH blocks AS MATERIALIZED (
     ) a
     WHERE a.entries <= 1000
 ), events AS MATERIALIZED (
-    SELECT DISTINCT d.subject_id
+    SELECT DISTINCT d.action, d.subject_id
     FROM blocks, unnest(audit_event_ids) AS id,
         LATERAL (SELECT * FROM audit_events d WHERE d.audit_event_id = id OFFSET 0) d
-    WHERE d.action IN ('RegisterPartner', 'AttachReferrer') AND d.outcome = 'OK'
+    WHERE d.action IN ('RegisterPartner', 'AttachReferrer', 'RejectPayment', 'ApprovePayout') AND d.outcome = 'OK'
 ), joined AS MATERIALIZED (
-    SELECT p.partner_id, p.lineage
+    SELECT DISTINCT p.partner_id, p.lineage
     FROM events, LATERAL (SELECT * FROM partners p WHERE p.partner_id = events.subject_id::uuid OFFSET 0) p
+    WHERE events.action IN ('RegisterPartner', 'AttachReferrer')
 ), grown AS MATERIALIZED (
     SELECT g.partner_id, s.members
     FROM (SELECT partner_id FROM joined UNION SELECT above FROM joined, unnest(lineage) AS above) g,

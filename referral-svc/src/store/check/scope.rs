@@ -74,9 +74,14 @@ const SINCE: [(Things, &str); 15] = [
         "SELECT payment_id::text AS key FROM booked WHERE payment_id IS NOT NULL
          UNION SELECT i.payment_id::text
          FROM booked, LATERAL (SELECT * FROM payout_items i WHERE i.payout_id = booked.payout_id OFFSET 0) i
-         WHERE i.payment_id IS NOT NULL",
+         WHERE i.payment_id IS NOT NULL
+         UNION SELECT subject_id FROM events WHERE action = 'RejectPayment'",
     ),
-    (Things::Payouts, "SELECT DISTINCT payout_id::text AS key FROM booked WHERE payout_id IS NOT NULL"),
+    (
+        Things::Payouts,
+        "SELECT payout_id::text AS key FROM booked WHERE payout_id IS NOT NULL
+         UNION SELECT subject_id FROM events WHERE action = 'ApprovePayout'",
+    ),
     (
         Things::Refunds,
         "SELECT r.refund_id::text AS key
