@@ -10,6 +10,7 @@ use p2phub_proto::referral::v1::{
 use p2phub_tests::{
     clients::Clients,
     pair::{Options, Pair},
+    postgres::Role,
     wait,
 };
 use referral_svc::Clock;
@@ -152,11 +153,41 @@ async fn the_leaderboard_ranks_by_xp_and_pages_through_everyone() {
     }
     assert_eq!(found, expected);
 
-    for partner in &expected {
-        let request = GetPartnerRankRequest { partner_id: partner.partner_id.clone() };
+    let everyone: Vec<_> = expected.into_iter().map(|partner| (partner.partner_id, partner.xp)).collect();
+    assert_ranks(&mut clients, &everyone).await;
+    pair.finish().await;
+}
+
+/// Everyone with their XP: each one's rank is one more than how many have more.
+async fn assert_ranks(clients: &mut Clients, everyone: &[(String, i64)]) {
+    for (partner_id, xp) in everyone {
+        let request = GetPartnerRankRequest { partner_id: partner_id.clone() };
         let place = clients.leaderboard.get_partner_rank(request).await.expect("a rank").into_inner();
-        let better = expected.iter().filter(|other| other.xp > partner.xp).count();
-        assert_eq!((usize::try_from(place.rank), place.xp), (Ok(better + 1), partner.xp), "{}", partner.external_id);
+        let better = everyone.iter().filter(|(_, other)| other > xp).count();
+        assert_eq!((usize::try_from(place.rank), place.xp), (Ok(better + 1), *xp));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ranks_are_right_wherever_xp_crosses_into_another_count() {
+    let pair = start(&Clock::default()).await;
+    let mut clients = pair.clients.clone();
+    let sql = pair.referral_sql(Role::Owner).await;
+    let mut everyone = Vec::new();
+    // Nodes are 64 wide, and 64 times as wide in each further tier.
+    for xp in [0, 0, 1, 63, 64, 65, 4095, 4096, 262_143, 262_144, 16_777_215, 16_777_216, 33_554_432, 1 << 40] {
+        let partner_id = clients.register(&format!("has:{}", everyone.len()), "").await.partner_id;
+        everyone.push((partner_id, xp));
+    }
+    // As they are, and once all have moved to the next one's XP.
+    for _ in 0..2 {
+        for (partner_id, xp) in &everyone {
+            let update = "UPDATE standings SET xp = $2 WHERE partner_id = $1::text::uuid";
+            assert_eq!(sql.execute(update, &[partner_id, xp]).await.expect("XP"), 1);
+        }
+        assert_ranks(&mut clients, &everyone).await;
+        let moved: Vec<i64> = everyone.iter().cycle().skip(1).map(|(_, xp)| *xp).take(everyone.len()).collect();
+        everyone.iter_mut().zip(moved).for_each(|((_, xp), next)| *xp = next);
     }
     pair.finish().await;
 }

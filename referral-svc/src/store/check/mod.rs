@@ -203,7 +203,7 @@ impl Examination {
     fn go_to(&mut self, pass: usize, at: Place) {
         self.pass = pass;
         self.at = at;
-        self.size = PASSES.get(pass).map_or(0, |pass| size::first(pass.things.slice()));
+        self.size = PASSES.get(pass).map_or(0, |pass| size::least(pass.things.slice()));
     }
 
     async fn turn_page(&mut self, connection: &mut AsyncPgConnection) -> Result<()> {

@@ -5,13 +5,9 @@ use std::time::Duration;
 /// A statement that takes longer is a bad neighbour: those who write wait for the processor, and so for the disk.
 const LONG: Duration = Duration::from_millis(200);
 
-fn least(usual: usize) -> usize {
+/// The least size, and the first slice's: the oldest partners have the longest histories.
+pub(super) fn least(usual: usize) -> usize {
     (usual / 64).max(1)
-}
-
-/// The first slice's size: the oldest partners have the longest histories.
-pub(super) fn first(usual: usize) -> usize {
-    least(usual)
 }
 
 /// The next slice's size: half after one that took long, twice as many after a short one, within a pass's usual size.
@@ -45,6 +41,6 @@ mod tests {
             assert_eq!(next(size, took, 5000), then, "{size} in {took:?}");
         }
         assert_eq!(next(1, ms(1000), 10), 1);
-        assert_eq!((first(5000), first(10)), (78, 1));
+        assert_eq!((least(5000), least(10)), (78, 1));
     }
 }
