@@ -148,6 +148,15 @@ fn verification(payment: &Payment) -> Verification {
     payment.verification.clone().unwrap_or_default()
 }
 
+/// The sender's transaction of the same transfer.
+fn senders(payment: &Payment, hash: &str) -> Value {
+    let mut sent = transaction(payment, hash);
+    let mut message = sent["in_msg"].take();
+    message["hash"] = json!("the-message");
+    sent["out_msgs"] = json!([{"value": 1, "destination": {"address": "0:00"}}, message]);
+    sent
+}
+
 /// A transaction of our account as TonAPI tells it, if it pays as agreed.
 fn transaction(payment: &Payment, hash: &str) -> Value {
     let terms = terms(payment);
@@ -189,6 +198,7 @@ async fn a_payment_in_ton_is_confirmed_by_its_transaction() {
     let paid = stage.found(&opened.payment_id, "PAID").await;
     assert_eq!((paid.state(), paid.external_ref.as_str()), (PaymentState::Succeeded, hex.as_str()));
     assert_eq!((verification(&paid).attempts, verification(&paid).next_attempt_time), (1, None));
+    assert_eq!(verification(&paid).incoming_ref, hex);
     assert_eq!(stage.get(&opened.payment_id).await.commissions.len(), 2);
     assert!(stage.pair.clients.clone().partner(&chain[2].partner_id).await.pro_active);
     let asked = stage.api.received();
@@ -215,10 +225,8 @@ async fn a_senders_transaction_proves_it_too_and_all_of_it_is_one_trace() {
     let opened = stage.open(&buyer.partner_id).await;
     let (base64, hex) = stage.hash();
     // What the wallet shows is the sender's transaction; its message tells which one received the money.
-    let (mut sent, received) = (transaction(&opened, &hex), transaction(&opened, "another"));
-    let mut message = sent["in_msg"].take();
-    message["hash"] = json!("the-message");
-    sent["out_msgs"] = json!([{"value": 1, "destination": {"address": "0:00"}}, message]);
+    let (_, incoming) = stage.hash();
+    let (sent, received) = (senders(&opened, &hex), transaction(&opened, &incoming));
     stage.api.then_with(&hex, [Reply::json(200, &sent), Reply::json(200, &sent)]);
     stage.api.then_with("/messages/the-message/transaction", [unknown(), Reply::json(200, &received)]);
     let mut request = tonic::Request::new(SubmitPaymentRequest {
@@ -239,7 +247,7 @@ async fn a_senders_transaction_proves_it_too_and_all_of_it_is_one_trace() {
     let events = stage.pair.clients.clone().audit.list_audit_events(request).await.expect("an answer").into_inner();
     let actions: Vec<_> =
         events.audit_events.iter().map(|event| (event.action.as_str(), event.detail.as_str())).collect();
-    let [paid, unknown] = ["PAID", "NOT_FOUND"].map(|word| format!("{word}: {hex}"));
+    let (paid, unknown) = (format!("PAID: {hex}, received by {incoming}"), format!("NOT_FOUND: {hex}"));
     assert_eq!(
         actions,
         [("SettleVerification", paid.as_str()), ("SettleVerification", &unknown), ("SubmitPayment", hex.as_str())]

@@ -70,11 +70,16 @@ impl Clients {
 
     /// An open payment for PRO by the method `trusted`.
     pub async fn open_payment(&mut self, partner_id: &str) -> Payment {
+        self.open_payment_by(partner_id, "trusted").await
+    }
+
+    /// Opens one of this method.
+    pub async fn open_payment_by(&mut self, partner_id: &str, method: &str) -> Payment {
         let request = CreatePaymentRequest {
             request_id: request_id(),
             partner_id: partner_id.to_owned(),
             product: Product::ProMonthly.into(),
-            method: "trusted".to_owned(),
+            method: method.to_owned(),
         };
         self.payments.create_payment(request).await.expect("an open payment").into_inner().payment.expect("a payment")
     }

@@ -187,6 +187,12 @@ impl Payment {
         }
     }
 
+    /// The references that its success used up: no other payment can have them.
+    pub fn used_refs(&self) -> impl Iterator<Item = &ExternalRef> {
+        let incoming = self.ton.as_ref().and_then(|ton| ton.incoming_ref.as_ref());
+        self.success().into_iter().flat_map(move |success| std::iter::once(&success.external_ref).chain(incoming))
+    }
+
     /// The reference to show: that of the success, else the one handed in.
     pub fn external_ref(&self) -> Option<&ExternalRef> {
         self.success().map(|success| &success.external_ref).or_else(|| self.submitted())

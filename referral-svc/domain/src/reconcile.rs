@@ -98,6 +98,8 @@ pub struct Booked {
     pub payment_id: PaymentId,
     /// The reference that it was confirmed with.
     pub reference: ExternalRef,
+    /// Of one paid in TON: the transaction by which the account received the money.
+    pub incoming: Option<ExternalRef>,
     /// In what.
     pub asset: Asset,
     /// The price, in minor units.
@@ -114,6 +116,12 @@ impl Booked {
     /// What is left of it, in minor units.
     pub fn net(&self) -> i64 {
         self.amount.saturating_sub(self.refunded)
+    }
+
+    /// What a statement may know it by.
+    pub fn references(&self) -> impl Iterator<Item = &ExternalRef> {
+        let incoming = self.incoming.as_ref().filter(|incoming| **incoming != self.reference);
+        std::iter::once(&self.reference).chain(incoming)
     }
 
     /// Whether the statement tells the same of it. Statements differ in what they list:
@@ -218,6 +226,7 @@ mod tests {
 
     fn booked(amount: i64, refunded: i64) -> Booked {
         Booked {
+            incoming: None,
             payment_id: Uuid::nil().into(),
             reference: reference("a"),
             asset: Asset::Usdt,

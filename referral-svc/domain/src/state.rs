@@ -280,8 +280,8 @@ impl State {
         }
         self.apply_standings(changes, dirty);
         for payment in &changes.payments {
-            if let Some(success) = payment.success() {
-                self.used_refs.insert(success.external_ref.clone(), payment.payment_id);
+            for used in payment.used_refs() {
+                self.used_refs.insert(used.clone(), payment.payment_id);
             }
             if payment.success().is_some()
                 && let Some(periods) = self.periods.get_mut(&payment.partner_id)

@@ -12,6 +12,7 @@ pub use self::{
 use crate::{
     id::PaymentId,
     money::{Amount, Asset},
+    reference::ExternalRef,
 };
 
 /// How many nanotons a TON has.
@@ -91,13 +92,16 @@ pub struct TonPayment {
     pub terms: TonTerms,
     /// How it goes.
     pub verification: Verification,
+    /// The transaction by which the account received the money, once the chain told: of the two hashes that a transfer has
+    /// the one in the account's statement. It is used up as the one that was handed in is.
+    pub incoming_ref: Option<ExternalRef>,
 }
 
 /// What a verifier found about a payment.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Finding {
-    /// The money came.
-    Paid,
+    /// The money came, by this transaction of the account.
+    Paid(ExternalRef),
     /// It did not, or not as agreed: the payment goes back to PENDING. A stable word says why.
     NotPaid(&'static str),
     /// Nothing is known yet: asked again then. A stable word says why.
@@ -116,7 +120,7 @@ impl Finding {
     /// The stable word.
     pub const fn word(&self) -> &'static str {
         match self {
-            Self::Paid => "PAID",
+            Self::Paid(_) => "PAID",
             Self::NotPaid(word) | Self::Later(word, _) => word,
         }
     }

@@ -14,6 +14,7 @@ use referral_domain::{
     plan::Plan,
     posting::{AccountKey, Purpose},
     state::State,
+    ton::Finding,
 };
 use uuid::Uuid;
 
@@ -109,10 +110,13 @@ impl<'a> Named<'a> {
                 self.payments.insert(*payment_id);
                 self.refunded.insert(*payment_id);
             }
-            Command::SettleVerification { payment_id, external_ref, .. } => {
+            Command::SettleVerification { payment_id, external_ref, finding } => {
                 self.payments.insert(*payment_id);
                 self.confirmed.insert(*payment_id);
                 self.references.insert(external_ref.as_str());
+                if let Finding::Paid(incoming) = finding {
+                    self.references.insert(incoming.as_str());
+                }
             }
             Command::ReleaseCommissions { commissions } => {
                 self.released.extend(commissions);

@@ -166,20 +166,29 @@ pub(crate) async fn handed_in(transaction: &mut Transaction, ids: &[Uuid]) -> Re
     Ok(submitted.into_iter().flatten().chain(late).collect())
 }
 
+#[derive(QueryableByName)]
+struct UsedRow {
+    #[diesel(sql_type = Text)]
+    reference: String,
+    #[diesel(sql_type = SqlUuid)]
+    payment_id: Uuid,
+}
+
 /// Which payments used these references up.
 pub(crate) async fn used_refs(
     transaction: &mut Transaction,
     references: &[&str],
 ) -> Result<HashMap<ExternalRef, PaymentId>> {
-    let rows: Vec<(Option<String>, Uuid)> = payments::table
-        .filter(payments::confirmed_ref.eq_any(references))
-        .select((payments::confirmed_ref, payments::payment_id))
-        .load(transaction.connection())
-        .await?;
-    Ok(rows
-        .into_iter()
-        .filter_map(|(reference, payment_id)| Some((ExternalRef::from_stored(reference?), payment_id.into())))
-        .collect())
+    let rows: Vec<UsedRow> = Sql::new(
+        "SELECT confirmed_ref AS reference, payment_id FROM payments WHERE confirmed_ref = ANY ({})
+         UNION ALL
+         SELECT incoming_ref, payment_id FROM ton_payments WHERE incoming_ref = ANY ({})",
+    )
+    .bind::<Array<Text>, _>(references)
+    .bind::<Array<Text>, _>(references)
+    .load(transaction.connection())
+    .await?;
+    Ok(rows.into_iter().map(|row| (ExternalRef::from_stored(row.reference), row.payment_id.into())).collect())
 }
 
 pub(crate) async fn insert(transaction: &mut Transaction, payments: &[&Payment]) -> Result<()> {

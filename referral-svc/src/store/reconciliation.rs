@@ -22,13 +22,15 @@ use super::{
     sql::Sql,
 };
 
-type Columns = (Uuid, Option<String>, String, i64, i64, Option<DateTime<Utc>>, Option<i64>, Option<i32>);
+type Columns =
+    (Uuid, Option<String>, Option<String>, String, i64, i64, Option<DateTime<Utc>>, Option<i64>, Option<i32>);
 
 macro_rules! columns {
     () => {
         (
             payments::payment_id,
             payments::confirmed_ref,
+            ton_payments::incoming_ref.nullable(),
             payments::asset,
             payments::amount,
             payments::refunded,
@@ -47,11 +49,12 @@ macro_rules! with_ton {
 }
 
 fn booked(columns: Columns) -> Result<Booked> {
-    let (payment_id, reference, asset, amount, refunded, confirm_time, nanotons, tolerance_bps) = columns;
+    let (payment_id, reference, incoming, asset, amount, refunded, confirm_time, nanotons, tolerance_bps) = columns;
     let tolerance = |bps| u16::try_from(bps).map_err(|_| impossible("a tolerance"));
     Ok(Booked {
         payment_id: payment_id.into(),
         reference: reference.map(ExternalRef::from_stored).ok_or_else(|| impossible("a success without reference"))?,
+        incoming: incoming.map(ExternalRef::from_stored),
         asset: Asset::from_ticker(&asset).ok_or_else(|| impossible("a payment's asset"))?,
         amount,
         refunded,
@@ -63,15 +66,23 @@ fn booked(columns: Columns) -> Result<Booked> {
     })
 }
 
-/// The payments that were confirmed with these references.
+/// The payments that were confirmed with these references, or received by these transactions.
 pub(crate) async fn by_reference(
     connection: &mut AsyncPgConnection,
     references: &[&str],
 ) -> Result<HashMap<ExternalRef, Booked>> {
-    let rows: Vec<Columns> =
+    let mut rows: Vec<Columns> =
         with_ton!().filter(payments::confirmed_ref.eq_any(references)).select(columns!()).load(connection).await?;
-    let pairs = rows.into_iter().map(|row| booked(row).map(|booked| (booked.reference.clone(), booked)));
-    pairs.collect()
+    // Two look-ups by index; joined by OR they would be a scan.
+    rows.extend::<Vec<Columns>>(
+        with_ton!().filter(ton_payments::incoming_ref.eq_any(references)).select(columns!()).load(connection).await?,
+    );
+    let mut known = HashMap::new();
+    for row in rows {
+        let booked = booked(row)?;
+        known.extend(booked.references().map(|reference| (reference.clone(), booked.clone())));
+    }
+    Ok(known)
 }
 
 /// Which confirmed payments a statement is expected to have.

@@ -179,6 +179,7 @@ diesel::table! {
         next_attempt_time -> Nullable<Timestamptz>,
         finding -> Text,
         traceparent -> Text,
+        incoming_ref -> Nullable<Text>,
     }
 }
 

@@ -11,6 +11,7 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use referral_domain::{
     id::PaymentId,
     payment::{Method, Payment},
+    reference::ExternalRef,
     ton::{Rate, TonPayment, TonTerms, Verification},
 };
 use uuid::Uuid;
@@ -38,6 +39,7 @@ pub(super) struct TonRow {
     next_attempt_time: Option<DateTime<Utc>>,
     finding: String,
     traceparent: String,
+    incoming_ref: Option<String>,
 }
 
 impl TryFrom<TonRow> for TonPayment {
@@ -60,6 +62,7 @@ impl TryFrom<TonRow> for TonPayment {
                 finding: row.finding,
                 traceparent: row.traceparent,
             },
+            incoming_ref: row.incoming_ref.map(ExternalRef::from_stored),
         })
     }
 }
@@ -121,9 +124,9 @@ pub(super) async fn update(transaction: &mut Transaction, payments: &[&Payment])
     let states = || rows.iter().map(|(_, ton)| &ton.verification);
     Sql::new(
         "UPDATE ton_payments t SET attempts = n.attempts, first_answer_time = n.first_answer_time,
-             next_attempt_time = n.next_attempt_time, finding = n.finding, traceparent = n.traceparent
-         FROM unnest({}, {}, {}, {}, {}, {})
-             AS n (payment_id, attempts, first_answer_time, next_attempt_time, finding, traceparent)
+             next_attempt_time = n.next_attempt_time, finding = n.finding, traceparent = n.traceparent, incoming_ref = n.incoming_ref
+         FROM unnest({}, {}, {}, {}, {}, {}, {})
+             AS n (payment_id, attempts, first_answer_time, next_attempt_time, finding, traceparent, incoming_ref)
          WHERE t.payment_id = n.payment_id",
     )
     .bind::<Array<SqlUuid>, _>(uuids(rows.iter().map(|(payment_id, _)| *payment_id)))
@@ -132,6 +135,9 @@ pub(super) async fn update(transaction: &mut Transaction, payments: &[&Payment])
     .bind::<Array<Nullable<Timestamptz>>, _>(states().map(|state| state.next_attempt_time).collect::<Vec<_>>())
     .bind::<Array<Text>, _>(states().map(|state| state.finding.as_str()).collect::<Vec<_>>())
     .bind::<Array<Text>, _>(states().map(|state| state.traceparent.as_str()).collect::<Vec<_>>())
+    .bind::<Array<Nullable<Text>>, _>(
+        rows.iter().map(|(_, ton)| ton.incoming_ref.as_ref().map(ExternalRef::as_str)).collect::<Vec<_>>(),
+    )
     .execute(transaction.connection())
     .await?;
     Ok(())

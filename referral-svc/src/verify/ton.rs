@@ -146,17 +146,19 @@ impl Ton {
     async fn look_up(&self, terms: &TonTerms, hash: &str) -> Looked {
         let found = match self.transaction(&["v2", "blockchain", "transactions", hash]).await {
             // Whatever else answers under this address is no chain.
-            Ok(transaction) if !transaction.hash.eq_ignore_ascii_case(hash) => return Looked::Unavailable(None),
+            Ok(transaction) if hash_of(&transaction.hash).is_none_or(|told| told.as_str() != hash) => {
+                return Looked::Unavailable(None);
+            }
             Ok(transaction) => transaction,
             Err(looked) => return looked,
         };
         let sent = found.out_msgs.iter().filter(|message| is_to(terms, message));
         let sent = sent.max_by_key(|message| comment(message).as_deref() == Some(terms.memo.as_str()));
         let Some(message) = sent.and_then(|message| message.hash.as_deref()) else {
-            return Looked::Found(facts(found));
+            return facts(found);
         };
         match self.transaction(&["v2", "blockchain", "messages", message, "transaction"]).await {
-            Ok(received) => Looked::Found(facts(received)),
+            Ok(received) => facts(received),
             Err(looked) => looked,
         }
     }
@@ -184,7 +186,7 @@ impl Verifier for Ton {
     async fn verify(&self, payment: &Payment, external_ref: &ExternalRef, now: DateTime<Utc>) -> Option<Finding> {
         let ton = payment.ton.as_ref()?;
         let hash = external_ref.as_str();
-        if hash.len() != 64 || !hash.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        if hash_of(hash).is_none() {
             return Some(Finding::NotPaid("NOT_A_TRANSACTION_HASH"));
         }
         let asked = Instant::now();
@@ -203,16 +205,25 @@ fn is_to(terms: &TonTerms, message: &Message) -> bool {
     destination(message).as_ref() == Some(&terms.address)
 }
 
+/// A transaction's hash, in the spelling of references.
+fn hash_of(text: &str) -> Option<ExternalRef> {
+    let is_hash = text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    ExternalRef::normalise(text).ok().filter(|_| is_hash)
+}
+
 /// Of what the transaction received; money that came back was not received.
-fn facts(transaction: Transaction) -> Facts {
+fn facts(transaction: Transaction) -> Looked {
+    // A transaction without a hash is no chain's.
+    let Some(hash) = hash_of(&transaction.hash) else { return Looked::Unavailable(None) };
     let received = transaction.in_msg.filter(|message| !message.bounced);
-    Facts {
+    Looked::Found(Facts {
+        hash,
         success: transaction.success,
         time: DateTime::from_timestamp(transaction.utime, 0).unwrap_or_default(),
         destination: received.as_ref().and_then(destination),
         nanotons: received.as_ref().map_or(0, |message| message.value),
         comment: received.as_ref().and_then(comment).unwrap_or_default(),
-    }
+    })
 }
 
 fn comment(message: &Message) -> Option<String> {

@@ -15,7 +15,7 @@ use referral_domain::{
     payout::{Claim, Payout, PayoutState},
     posting::Subject,
     refund::Refund,
-    ton::{TonTerms, Verification},
+    ton::{TonPayment, TonTerms, Verification},
     xp,
 };
 use service::telemetry;
@@ -131,7 +131,7 @@ pub(crate) fn payment(payment: &Payment, now: DateTime<Utc>) -> pb::Payment {
             .collect(),
         refunded_amount: Some(signed(payment.amount.asset(), success.map_or(0, |success| success.refunded))),
         ton: payment.ton.as_ref().map(|ton| ton_terms(&ton.terms)),
-        verification: payment.ton.as_ref().and_then(|ton| verification(&ton.verification)),
+        verification: payment.ton.as_ref().and_then(verification),
     }
 }
 
@@ -148,11 +148,13 @@ fn ton_terms(terms: &TonTerms) -> pb::TonTerms {
 }
 
 /// None: nothing was handed in yet.
-fn verification(verification: &Verification) -> Option<pb::Verification> {
+fn verification(ton: &TonPayment) -> Option<pb::Verification> {
+    let verification = &ton.verification;
     (*verification != Verification::default()).then(|| pb::Verification {
         attempts: verification.attempts,
         next_attempt_time: verification.next_attempt_time.and_then(timestamp),
         finding: verification.finding.clone(),
+        incoming_ref: ton.incoming_ref.as_ref().map(|incoming| incoming.as_str().to_owned()).unwrap_or_default(),
     })
 }
 

@@ -15,7 +15,7 @@ fn tampering(change: impl Into<String>, finds: &'static [&'static str]) -> Tampe
     Tampering { change: change.into(), finds }
 }
 
-const TABLES: [&str; 19] = [
+const TABLES: [&str; 20] = [
     "accounts",
     "adjustments",
     "audit_blocks",
@@ -33,6 +33,7 @@ const TABLES: [&str; 19] = [
     "payouts",
     "refunds",
     "standings",
+    "ton_payments",
     "xp_awards",
     "xp_counts",
 ];
@@ -222,6 +223,15 @@ fn of_facts() -> Vec<Tampering> {
         tampering(
             "UPDATE commissions SET paid = paid - 1 WHERE paid > 0 AND level = 1",
             &["claims_equal_balances", "commissions_equal_payouts"],
+        ),
+        tampering(
+            "UPDATE payments SET confirmed_ref = repeat('ab', 32) WHERE payment_id = (SELECT max(payment_id::text)::uuid
+                 FROM payments WHERE state = 'SUCCEEDED');
+             INSERT INTO ton_payments (payment_id, address, nanotons, memo, tolerance_bps, rate_minor_units, rate_source,
+                 rate_time, incoming_ref)
+             SELECT min(payment_id::text)::uuid, '0:' || repeat('0', 64), 1, 'memo', 0, 1, 'rates', now(), repeat('ab', 32)
+             FROM payments WHERE state = 'SUCCEEDED'",
+            &["references_used_once"],
         ),
         tampering(
             "UPDATE payments SET refunded = refunded - 100 WHERE refunded BETWEEN 1 AND amount - 1",

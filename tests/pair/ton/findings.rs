@@ -1,5 +1,7 @@
 //! What a transaction may be instead of a payment, and what follows from it.
 
+use p2phub_tests::{builders::confirmation, postgres::Role};
+
 use super::*;
 
 /// Back to PENDING with a word; the same payment can be paid after all.
@@ -90,4 +92,116 @@ async fn one_transaction_pays_once() {
     let back = stage.found(&second.payment_id, "REFERENCE_USED").await;
     assert_eq!(back.state(), PaymentState::Pending);
     stage.pair.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn both_hashes_of_a_transfer_are_used_up_and_either_stands_in_a_statement() {
+    let stage = Stage::set().await;
+    let mut clients = stage.pair.clients.clone();
+    let buyer = clients.register("buyer", "").await;
+    let opened = stage.open(&buyer.partner_id).await;
+    let ((_, sent), (received_base64, received)) = (stage.hash(), stage.hash());
+    stage.api.then_with(&sent, [Reply::json(200, &senders(&opened, &sent))]);
+    stage.api.then_with("/messages/the-message/transaction", [Reply::json(200, &transaction(&opened, &received))]);
+    stage.submit(&opened.payment_id, &sent).await;
+    let paid = stage.found(&opened.payment_id, "PAID").await;
+    assert_eq!(paid.external_ref, sent, "what was handed in");
+    assert_eq!(verification(&paid).incoming_ref, received, "what the account received it by");
+
+    // Asked again by either, it is the payment that it was.
+    for reference in [&sent, &received] {
+        let again =
+            clients.payments.confirm_payment(confirmation(&opened.payment_id, reference)).await.expect("an answer");
+        assert_eq!(
+            again.metadata().get("already-confirmed").map(AsRef::as_ref),
+            Some(b"true".as_slice()),
+            "{reference}"
+        );
+    }
+    // Neither pays for anything else, whoever says so.
+    for method in ["trusted", "manual"] {
+        let other = clients.open_payment_by(&buyer.partner_id, method).await;
+        for reference in [&sent, &received, &received_base64] {
+            let override_reason = "seen in the wallet".to_owned();
+            let request = ConfirmPaymentRequest { override_reason, ..confirmation(&other.payment_id, reference) };
+            let refused = clients.payments.confirm_payment(request).await.expect_err("a refusal");
+            assert_eq!((refused.code(), reason(&refused).as_str()), (Code::AlreadyExists, "EXTERNAL_REF_USED"));
+        }
+    }
+    // The account's statement has one, the buyer's the other; one that has both tells of the money twice.
+    for (lines, ok) in [
+        (format!("{received_base64},7.8,TON\n"), true),
+        (format!("{sent},7.8,TON\n"), true),
+        (format!("{received},7.7,TON\n"), false),
+        (format!("{sent},7.8,TON\n{received},7.8,TON\n"), false),
+    ] {
+        let csv = format!("external_ref,amount,asset\n{lines}");
+        let (findings, summary) = reconcile_csv(&mut clients, csv.as_bytes()).await;
+        assert_eq!((summary.ok, findings.len()), (ok, usize::from(!ok)), "{lines}: {findings:?}");
+        assert_eq!(summary.differing, i64::from(!ok), "{lines}: {summary:?}");
+    }
+    stage.pair.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transfer_that_another_payment_has_pays_for_no_second_one() {
+    let stage = Stage::set().await;
+    let mut clients = stage.pair.clients.clone();
+    let buyer = clients.register("buyer", "").await;
+    // An operator took the account's own transaction for a payment by another method.
+    let ((_, sent), (received_base64, received)) = (stage.hash(), stage.hash());
+    let other = clients.open_payment_by(&buyer.partner_id, "trusted").await;
+    let request = confirmation(&other.payment_id, &received_base64);
+    clients.payments.confirm_payment(request).await.expect("confirmed");
+    let opened = stage.open(&buyer.partner_id).await;
+    stage.api.then_with(&sent, [Reply::json(200, &senders(&opened, &sent))]);
+    stage.api.then_with("/messages/the-message/transaction", [Reply::json(200, &transaction(&opened, &received))]);
+    stage.submit(&opened.payment_id, &sent).await;
+    let back = stage.found(&opened.payment_id, "REFERENCE_USED").await;
+    assert_eq!((back.state(), verification(&back).incoming_ref.as_str()), (PaymentState::Pending, ""));
+    assert_eq!(back.late_references[0].external_ref, sent, "there may be money to be found");
+    stage.pair.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_database_refuses_a_hash_of_two_payments_by_itself() {
+    let stage = Stage::set().await;
+    let mut clients = stage.pair.clients.clone();
+    let buyer = clients.register("buyer", "").await;
+    let paid = stage.open(&buyer.partner_id).await;
+    let (_, received) = stage.hash();
+    stage.api.then_with(&received, [Reply::json(200, &transaction(&paid, &received))]);
+    stage.submit(&paid.payment_id, &received).await;
+    stage.found(&paid.payment_id, "PAID").await;
+    let second = stage.open(&buyer.partner_id).await;
+    let third = clients.open_payment_by(&buyer.partner_id, "trusted").await;
+    let (_, elsewhere) = stage.hash();
+    let spoil =
+        format!("UPDATE ton_payments SET incoming_ref = '{elsewhere}' WHERE payment_id = '{}'", second.payment_id);
+    stage.pair.referral_sql(Role::Service).await.batch_execute(&spoil).await.expect("nobody has that one");
+    for (sql, state, constraint) in [
+        (format!("incoming_ref = '{received}' WHERE payment_id = '{}'", second.payment_id), "23514", "ton_terms_stay"),
+        (format!("incoming_ref = NULL WHERE payment_id = '{}'", paid.payment_id), "23514", "ton_terms_stay"),
+    ] {
+        refuses(&stage, &format!("UPDATE ton_payments SET {sql}"), state, constraint).await;
+    }
+    let confirm = format!(
+        "UPDATE payments SET state = 'SUCCEEDED', confirmed_ref = '{elsewhere}', confirm_time = now(), pro_start = now(),
+            pro_end = now() + interval '30 days', transaction_id = '{0}' WHERE payment_id = '{0}'",
+        third.payment_id
+    );
+    refuses(&stage, &confirm, "23505", "references_used_once").await;
+    let fourth = stage.open(&buyer.partner_id).await;
+    let taken =
+        format!("UPDATE ton_payments SET incoming_ref = '{received}' WHERE payment_id = '{}'", fourth.payment_id);
+    refuses(&stage, &taken, "23505", "ton_payments_incoming_ref_key").await;
+    stage.pair.finish().await;
+}
+
+async fn refuses(stage: &Stage, sql: &str, state: &str, constraint: &str) {
+    for role in [Role::Service, Role::Owner] {
+        let refused = stage.pair.referral_sql(role).await.batch_execute(sql).await.expect_err(sql);
+        let refused = refused.as_db_error().expect("an error of the database");
+        assert_eq!((refused.code().code(), refused.constraint()), (state, Some(constraint)), "as {role:?}: {sql}");
+    }
 }

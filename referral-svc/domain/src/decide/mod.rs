@@ -21,7 +21,7 @@ use crate::{
     plan::Plan,
     posting::PostingError,
     state::{About, Changes, Decision, Notice, State},
-    ton::TonOffer,
+    ton::{Finding, TonOffer},
 };
 
 /// What holds for a whole batch.
@@ -141,7 +141,12 @@ pub fn decide(state: &State, command: &Command, context: &Context<'_>, ids: &mut
         Command::SettleVerification { payment_id, external_ref, finding } => (
             verification::settle(state, *payment_id, external_ref, finding, context, ids)?,
             payment_id.to_string(),
-            format!("{}: {}", finding.word(), external_ref.as_str()),
+            match finding {
+                Finding::Paid(incoming) if incoming != external_ref => {
+                    format!("{}: {}, received by {}", finding.word(), external_ref.as_str(), incoming.as_str())
+                }
+                _ => format!("{}: {}", finding.word(), external_ref.as_str()),
+            },
         ),
         Command::ReleaseCommissions { commissions } => (
             release::release(state, commissions, context, ids)?,

@@ -34,7 +34,7 @@ pub(super) fn create(
             let Some(terms) = context.ton.and_then(|offer| offer.terms(payment_id, amount, context.now)) else {
                 return Verdict::refused(Refusal::RateUnavailable);
             };
-            Some(TonPayment { terms, verification: Verification::default() })
+            Some(TonPayment { terms, verification: Verification::default(), incoming_ref: None })
         }
         Method::Trusted | Method::Manual => None,
     };
@@ -124,8 +124,8 @@ pub(super) fn confirm(
     }) else {
         return Ok(Verdict::refused(Refusal::ExternalRefRequired));
     };
-    if let Some(success) = payment.success() {
-        if success.external_ref != *external_ref {
+    if payment.success().is_some() {
+        if !payment.used_refs().any(|used| used == external_ref) {
             return Ok(Verdict::refused(Refusal::PaymentAlreadyConfirmed));
         }
         let commissions = state.commissions_of(payment_id).cloned().collect();

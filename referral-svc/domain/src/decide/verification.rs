@@ -35,17 +35,18 @@ pub(super) fn settle(
         finding: finding.word().to_owned(),
         traceparent: ton.verification.traceparent.clone(),
     };
-    let asked = |verification| Payment {
-        ton: Some(TonPayment { terms: ton.terms.clone(), verification }),
-        ..looked_at.clone()
-    };
+    let asked = |verification| Payment { ton: Some(TonPayment { verification, ..ton.clone() }), ..looked_at.clone() };
     let changed = match finding {
-        Finding::Paid if payment::used_by_another(state, payment_id, external_ref) => {
+        Finding::Paid(incoming)
+            if [external_ref, incoming].iter().any(|used| payment::used_by_another(state, payment_id, used)) =>
+        {
             let finding = "REFERENCE_USED".to_owned();
             Payment { progress: Progress::Pending, ..asked(Verification { finding, ..verification }) }
         }
-        Finding::Paid => {
-            let sold = payment::sell(state, &asked(verification), external_ref, None, context, ids)?;
+        Finding::Paid(incoming) => {
+            let mut paid = asked(verification);
+            paid.ton = paid.ton.map(|ton| TonPayment { incoming_ref: Some(incoming.clone()), ..ton });
+            let sold = payment::sell(state, &paid, external_ref, None, context, ids)?;
             return Ok(Verdict { outcome: sold.outcome.map(|_| Outcome::VerificationSettled), ..sold });
         }
         Finding::NotPaid(_) => Payment { progress: Progress::Pending, ..asked(verification) },

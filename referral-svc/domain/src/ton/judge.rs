@@ -3,10 +3,13 @@
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::{Finding, TonTerms, Verification};
+use crate::reference::ExternalRef;
 
 /// What the chain says of a transaction: of the one message in it that concerns us, or of the first one.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Facts {
+    /// Its hash.
+    pub hash: ExternalRef,
     /// Whether it did what it was to do.
     pub success: bool,
     /// When it was.
@@ -54,7 +57,7 @@ pub fn judge(
     let again = || retry_time(verification.attempts, now, jitter);
     match looked {
         Looked::Found(facts) => match fault(terms, created, facts) {
-            None => Finding::Paid,
+            None => Finding::Paid(facts.hash.clone()),
             Some(fault) => Finding::NotPaid(fault),
         },
         Looked::NotFound => {
@@ -116,7 +119,8 @@ mod tests {
 
     fn facts() -> Facts {
         let TonTerms { address, nanotons, memo, .. } = terms();
-        Facts { success: true, time: now(), destination: Some(address), nanotons, comment: memo }
+        let hash = ExternalRef::from_stored("cd".repeat(32));
+        Facts { hash, success: true, time: now(), destination: Some(address), nanotons, comment: memo }
     }
 
     fn verdict(looked: Looked, verification: &Verification) -> Finding {
@@ -126,7 +130,7 @@ mod tests {
     #[test]
     fn each_fault_has_its_word() {
         let found = |facts| verdict(Looked::Found(facts), &Verification::default());
-        assert_eq!(found(facts()), Finding::Paid);
+        assert_eq!(found(facts()), Finding::Paid(facts().hash));
         assert_eq!(found(Facts { success: false, ..facts() }), Finding::NotPaid("TRANSACTION_FAILED"));
         assert_eq!(found(Facts { destination: None, ..facts() }), Finding::NotPaid("DESTINATION_DIFFERS"));
         assert_eq!(found(Facts { comment: String::new(), ..facts() }), Finding::NotPaid("MEMO_DIFFERS"));
@@ -139,7 +143,7 @@ mod tests {
             (0, false),
             (i64::MAX, false),
         ] {
-            let expected = if fits { Finding::Paid } else { Finding::NotPaid("AMOUNT_DIFFERS") };
+            let expected = if fits { Finding::Paid(facts().hash) } else { Finding::NotPaid("AMOUNT_DIFFERS") };
             assert_eq!(found(Facts { nanotons, ..facts() }), expected, "{nanotons}");
         }
     }

@@ -78,6 +78,11 @@ impl Comparison<'_> {
     async fn compare(&mut self, reference: &ExternalRef, stated: &Stated, known: &Known) -> Result<(), Status> {
         use pb::ReconcileKind::{AmountDiffers, MissingHere, NotConfirmed};
         let (kind, payment_id, detail) = match (&known.booked, &known.handed_in) {
+            // One transfer, told of by both its hashes.
+            (Some(booked), _) if self.is_told_before(reference, booked) => {
+                let detail = format!("the statement has this payment as {} as well", booked.reference.as_str());
+                (AmountDiffers, Some(booked.payment_id), detail)
+            }
             (Some(booked), _) if booked.agrees_with(stated, self.expected.span.start) => {
                 self.summary.matched += 1;
                 return Ok(());
@@ -109,6 +114,11 @@ impl Comparison<'_> {
         .await
     }
 
+    /// Whether the statement has a payment by its other reference too.
+    fn is_told_before(&self, reference: &ExternalRef, booked: &Booked) -> bool {
+        *reference != booked.reference && self.statement.get(&booked.reference).is_some()
+    }
+
     /// Tells of the expected payments that the statement lacks; what all expected ones sum to, less their refunds.
     async fn missing_there(&mut self) -> Result<BTreeMap<Currency, i64>, Status> {
         let mut totals = BTreeMap::new();
@@ -122,7 +132,7 @@ impl Comparison<'_> {
             for booked in page {
                 let total: &mut i64 = totals.entry(Currency::Asset(booked.asset)).or_default();
                 *total = total.saturating_add(booked.net());
-                if self.statement.get(&booked.reference).is_none() {
+                if booked.references().all(|reference| self.statement.get(reference).is_none()) {
                     self.lacks(&booked).await?;
                 }
             }

@@ -39,6 +39,7 @@ pub(super) const PASSES: [Pass; 20] = [
         Payments,
         "payments.sql",
         "payments_are_booked",
+        "references_used_once",
         "refunds_equal_payments",
         "reversals_equal_refunds",
         "commissions_equal_payouts"

@@ -18,6 +18,8 @@ LEFT JOIN LATERAL (SELECT * FROM ledger_transactions t WHERE t.transaction_id = 
 CROSS JOIN LATERAL (SELECT sum(r.amount) AS amount FROM refunds r WHERE r.payment_id = p.payment_id) r
 CROSS JOIN LATERAL (VALUES
     ('payments_are_booked', t.kind = 'PRO_SALE' AND t.payment_id = p.payment_id),
+    ('references_used_once', NOT EXISTS (
+        SELECT FROM ton_payments t WHERE t.incoming_ref = p.confirmed_ref AND t.payment_id <> p.payment_id)),
     ('refunds_equal_payments', p.refunded = coalesce(r.amount, 0))
 ) AS v (name, fine)
 UNION ALL

@@ -1,0 +1,35 @@
+DROP TRIGGER references_used_once ON payments;
+DROP FUNCTION references_used_once;
+DROP TRIGGER incoming_used_once ON ton_payments;
+DROP FUNCTION incoming_used_once;
+DROP TRIGGER ton_terms_stay ON ton_payments;
+CREATE TRIGGER ton_terms_stay BEFORE UPDATE ON ton_payments FOR EACH ROW
+    WHEN ((NEW.payment_id, NEW.address, NEW.nanotons, NEW.memo, NEW.tolerance_bps, NEW.rate_minor_units, NEW.rate_source, NEW.rate_time)
+        IS DISTINCT FROM (OLD.payment_id, OLD.address, OLD.nanotons, OLD.memo, OLD.tolerance_bps, OLD.rate_minor_units,
+            OLD.rate_source, OLD.rate_time))
+    EXECUTE FUNCTION ton_terms_stay();
+ALTER TABLE ton_payments DROP COLUMN incoming_ref;
+CREATE OR REPLACE FUNCTION grant_service_rights(service_role name) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    EXECUTE format('GRANT USAGE ON SCHEMA public TO %I', service_role);
+    EXECUTE format('GRANT SELECT, INSERT ON plans, partners, standings, xp_awards, payments, late_references, ledger_transactions,
+        ledger_entries, commissions, requests, audit_events, outbox, broadcasts, refunds, clawbacks, payouts, payout_items,
+        adjustments, ton_payments, audit_blocks TO %I', service_role);
+    EXECUTE format('GRANT SELECT ON accounts, outbox_settled, outbox_counted, xp_counts TO %I', service_role);
+    EXECUTE format('GRANT EXECUTE ON FUNCTION open_accounts, settle_events TO %I', service_role);
+    EXECUTE format('GRANT UPDATE (referrer_id, depth, lineage, attach_time, username, first_name, last_name, locale, contacts)
+        ON partners TO %I', service_role);
+    EXECUTE format('GRANT UPDATE (xp, members, pro_members, counted_as_pro, pro_expires_at, notices_sent)
+        ON standings TO %I', service_role);
+    EXECUTE format('GRANT UPDATE (state, submitted_ref, confirmed_ref, confirm_time, pro_start, pro_end, transaction_id,
+        reject_reason, override_reason, refunded) ON payments TO %I', service_role);
+    EXECUTE format('GRANT UPDATE (state, release_transaction_id, reversed, reserved, paid) ON commissions TO %I', service_role);
+    EXECUTE format('GRANT UPDATE (state, approver, approve_time, external_ref, reason, end_time, end_transaction_id)
+        ON payouts TO %I', service_role);
+    EXECUTE format('GRANT UPDATE (state, decider, decide_time, reject_reason, transaction_id, reserved, paid)
+        ON adjustments TO %I', service_role);
+    EXECUTE format('GRANT UPDATE (attempts, first_answer_time, next_attempt_time, finding, traceparent) ON ton_payments TO %I', service_role);
+    EXECUTE format('GRANT UPDATE (reject_time, reject_reason, reject_detail), DELETE ON outbox TO %I', service_role);
+    EXECUTE format('GRANT UPDATE (state, published, progress, next_step_time, end_time, cancel_reason)
+        ON broadcasts TO %I', service_role);
+END $$;
