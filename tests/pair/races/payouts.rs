@@ -133,6 +133,49 @@ async fn a_refund_and_a_payout_meet_in_either_order() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_refund_meets_a_payout_at_each_step_of_its_way() {
+    let stage = Stage::set(0).await;
+    let mut refused = 0;
+    for round in 0..32 {
+        let (earner, payments) = stage.earner(&format!("step-{round}"), 1).await;
+        let payout = stage.clients(0).try_payout(&earner.partner_id, None).await.expect("a payout").payout_id;
+        let step =
+            [PayoutState::Approved, PayoutState::Cancelled, PayoutState::Completed, PayoutState::Failed][round % 4];
+        if matches!(step, PayoutState::Completed | PayoutState::Failed) {
+            approved(stage.clients(0), payout.clone()).await.expect("an approval");
+        }
+        let clients = stage.clients(round / 4);
+        let stepping = tokio::spawn(async move {
+            match step {
+                PayoutState::Approved => approved(clients, payout).await,
+                PayoutState::Cancelled => cancelled(clients, payout).await,
+                PayoutState::Completed => completed(clients, payout).await,
+                _ => failed(clients, payout).await,
+            }
+        });
+        let refunding = tokio::spawn(refunded(stage.clients(round / 4 + 1), payments[0].clone(), None));
+        let (stepped, refund) = tokio::join!(stepping, refunding);
+        refund.expect("no panic").expect("a refund");
+        let stepped = stepped.expect("no panic");
+        // A debtor is not approved; whatever was under way before goes on, for the money may have gone out.
+        let goes = match step {
+            PayoutState::Approved => done(&stepped, "ACCOUNT_IN_DEBT"),
+            _ => done(&stepped, "none"),
+        };
+        refused += usize::from(!goes);
+        assert!(!goes || stepped.is_ok_and(|state| state == step));
+        let expected = match step {
+            PayoutState::Approved => [-SHARE, 0, SHARE, 0],
+            PayoutState::Completed => [-SHARE, 0, 0, SHARE],
+            _ => [0, 0, 0, 0],
+        };
+        assert_eq!(stage.balances(&earner.partner_id).await, expected, "{step:?}");
+    }
+    println!("of 8 approvals {refused} came after the refund");
+    stage.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn refunds_and_payouts_of_one_earner_all_at_once() {
     let stage = Stage::set(0).await;
     let (earner, payments) = stage.earner("crowded", 12).await;
