@@ -86,8 +86,8 @@ pub struct Config {
     /// The key for it; a secret. [default: none]
     #[arg(long, env = "TON_API_KEY", hide_env_values = true, value_name = "TON_API_KEY")]
     pub ton_api_key: Option<String>,
-    /// By how much an amount in TON may differ from what was asked, either way, in hundredths of a percent.
-    #[arg(long, env = "TON_TOLERANCE_BPS", default_value_t = TON_TOLERANCE_BPS, value_parser = clap::value_parser!(u16).range(0..=10_000),
+    /// By how much an amount in TON may differ from what was asked, either way, in hundredths of a percent, 1000 at most.
+    #[arg(long, env = "TON_TOLERANCE_BPS", default_value_t = TON_TOLERANCE_BPS, value_parser = clap::value_parser!(u16).range(0..=1000),
         value_name = "TON_TOLERANCE_BPS")]
     pub ton_tolerance_bps: u16,
     /// How old the rate may be that a payment in TON is opened with, in seconds.

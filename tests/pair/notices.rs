@@ -133,6 +133,23 @@ async fn a_new_end_has_notices_of_its_own() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_end_that_comes_back_is_not_told_of_again() {
+    let mut stage = Stage::set().await;
+    stage.at(27, 2).await;
+    assert_eq!(stage.notices().await, [vec![THREE_DAYS]]);
+    // A renewal moves the end away, and its refund brings it back: what was said of it was said.
+    stage.buy().await;
+    stage.at(28, 1).await;
+    stage.pair.clients.clone().refund(&stage.payments[1], None).await;
+    stage.at(28, 2).await;
+    assert_eq!(stage.notices().await, [vec![THREE_DAYS]]);
+    stage.at(30, 1).await;
+    assert_eq!(stage.notices().await, [vec![THREE_DAYS, ONE_DAY, ENDED]]);
+    crate::concurrency::assert_books_balance(&mut stage.pair.clients.clone()).await;
+    stage.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_refund_that_moves_the_end_moves_the_notices() {
     let mut stage = Stage::set().await;
     stage.buy().await;

@@ -149,7 +149,7 @@ fn a_malformed_value_ends_the_start_with_its_variables_name() {
         ("LEDGER_CHECK_INTERVAL_MINUTES", "often"),
         ("PAYMENT_METHODS", "cash"),
         ("PAYMENT_METHODS", "trusted;manual"),
-        ("TON_TOLERANCE_BPS", "10001"),
+        ("TON_TOLERANCE_BPS", "1001"),
         ("TON_RATE_MAX_AGE_SECONDS", "1"),
     ];
     let notify = [

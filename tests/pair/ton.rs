@@ -11,7 +11,7 @@ use p2phub_proto::referral::v1::{
     SubmitPaymentRequest, TonTerms, Verification,
 };
 use p2phub_tests::{
-    builders::request_id,
+    builders::{confirmation, request_id},
     pair::{Options, Pair},
     sink::{Reply, Sink},
     wait,
@@ -114,6 +114,21 @@ impl Stage {
         };
         let answer = self.pair.clients.clone().payments.confirm_payment(request).await?;
         Ok(answer.into_inner().payment.expect("a payment"))
+    }
+
+    /// Why no payment by another method can have this reference, whoever says so.
+    async fn used(&self, reference: &str) -> String {
+        let mut clients = self.pair.clients.clone();
+        let buyer = clients.register(&request_id(), "").await;
+        let mut reasons = Vec::new();
+        for method in ["trusted", "manual"] {
+            let other = clients.open_payment_by(&buyer.partner_id, method).await;
+            let override_reason = "seen in the wallet".to_owned();
+            let request = ConfirmPaymentRequest { override_reason, ..confirmation(&other.payment_id, reference) };
+            reasons.push(reason(&clients.payments.confirm_payment(request).await.expect_err("a refusal")));
+        }
+        assert_eq!(reasons[0], reasons[1]);
+        reasons.remove(0)
     }
 
     async fn get(&self, payment_id: &str) -> GetPaymentResponse {

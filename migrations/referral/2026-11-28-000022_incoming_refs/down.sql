@@ -1,3 +1,4 @@
+DROP TRIGGER references_used_once_inserted ON payments;
 DROP TRIGGER references_used_once ON payments;
 DROP FUNCTION references_used_once;
 DROP TRIGGER incoming_used_once ON ton_payments;
@@ -9,6 +10,7 @@ CREATE TRIGGER ton_terms_stay BEFORE UPDATE ON ton_payments FOR EACH ROW
             OLD.rate_source, OLD.rate_time))
     EXECUTE FUNCTION ton_terms_stay();
 ALTER TABLE ton_payments DROP COLUMN incoming_ref;
+ALTER TABLE late_references DROP COLUMN incoming_ref;
 CREATE OR REPLACE FUNCTION grant_service_rights(service_role name) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
     EXECUTE format('GRANT USAGE ON SCHEMA public TO %I', service_role);

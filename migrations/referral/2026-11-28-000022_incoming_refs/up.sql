@@ -1,5 +1,10 @@
 -- A transfer in TON has two hashes, the sender's transaction and the account's own. Whichever was handed in, both are used up.
 ALTER TABLE ton_payments ADD COLUMN incoming_ref text UNIQUE CHECK (incoming_ref ~ '^[0-9a-f]{64}$');
+-- Those that were paid before: the chain is asked.
+UPDATE ton_payments t SET next_attempt_time = now()
+FROM payments p WHERE p.payment_id = t.payment_id AND p.state = 'SUCCEEDED';
+ALTER TABLE late_references ADD COLUMN incoming_ref text CHECK (incoming_ref ~ '^[0-9a-f]{64}$');
+CREATE INDEX late_references_by_incoming_ref ON late_references (incoming_ref) WHERE incoming_ref IS NOT NULL;
 
 DROP TRIGGER ton_terms_stay ON ton_payments;
 CREATE TRIGGER ton_terms_stay BEFORE UPDATE ON ton_payments FOR EACH ROW
@@ -13,7 +18,7 @@ CREATE TRIGGER ton_terms_stay BEFORE UPDATE ON ton_payments FOR EACH ROW
 CREATE FUNCTION references_used_once() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, public, pg_temp AS $$
 BEGIN
     IF EXISTS (
-        SELECT FROM changed n
+        SELECT FROM (SELECT * FROM changed WHERE confirmed_ref IS NOT NULL) n
         CROSS JOIN LATERAL (SELECT t.payment_id FROM ton_payments t WHERE t.incoming_ref = n.confirmed_ref OFFSET 0) t
         WHERE t.payment_id <> n.payment_id
     ) THEN
@@ -21,6 +26,8 @@ BEGIN
     END IF;
     RETURN NULL;
 END $$;
+CREATE TRIGGER references_used_once_inserted AFTER INSERT ON payments REFERENCING NEW TABLE AS changed FOR EACH STATEMENT
+    EXECUTE FUNCTION references_used_once();
 CREATE TRIGGER references_used_once AFTER UPDATE ON payments REFERENCING NEW TABLE AS changed FOR EACH STATEMENT
     EXECUTE FUNCTION references_used_once();
 
@@ -55,6 +62,7 @@ BEGIN
         ON adjustments TO %I', service_role);
     EXECUTE format('GRANT UPDATE (attempts, first_answer_time, next_attempt_time, finding, traceparent, incoming_ref)
         ON ton_payments TO %I', service_role);
+    EXECUTE format('GRANT UPDATE (incoming_ref) ON late_references TO %I', service_role);
     EXECUTE format('GRANT UPDATE (reject_time, reject_reason, reject_detail), DELETE ON outbox TO %I', service_role);
     EXECUTE format('GRANT UPDATE (state, published, progress, next_step_time, end_time, cancel_reason)
         ON broadcasts TO %I', service_role);

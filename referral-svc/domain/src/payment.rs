@@ -125,8 +125,17 @@ pub struct LateReference {
     pub payment_id: PaymentId,
     /// What came.
     pub external_ref: ExternalRef,
+    /// In TON: the transaction by which the account received it, if the chain told.
+    pub incoming_ref: Option<ExternalRef>,
     /// When.
     pub create_time: DateTime<Utc>,
+}
+
+impl LateReference {
+    /// What somebody's statement may have.
+    pub fn references(&self) -> impl Iterator<Item = &ExternalRef> {
+        std::iter::once(&self.external_ref).chain(&self.incoming_ref)
+    }
 }
 
 /// One payment.
@@ -184,6 +193,19 @@ impl Payment {
         match &self.progress {
             Progress::Succeeded { success, .. } => Some(success),
             _ => None,
+        }
+    }
+
+    /// What the chain is to be asked about: what was handed in; and once an operator has confirmed it past the chain, by which
+    /// transaction that came.
+    pub fn to_verify(&self) -> Option<&ExternalRef> {
+        let ton = self.ton.as_ref()?;
+        match &self.progress {
+            Progress::InReview { submitted } => Some(submitted),
+            Progress::Succeeded { success, .. } => {
+                Some(&success.external_ref).filter(|_| ton.verification.next_attempt_time.is_some())
+            }
+            Progress::Pending | Progress::Rejected { .. } => None,
         }
     }
 

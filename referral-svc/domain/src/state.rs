@@ -53,6 +53,8 @@ pub struct State {
     pub claims: HashMap<PartnerId, HashSet<Claim>>,
     /// Of partners whose PRO may be cut short: their payments that bought a period, the earliest end first.
     pub periods: HashMap<PartnerId, Vec<PaymentId>>,
+    /// Of partners who may be told of an end of PRO: how many notices of each of their ends were requested so far.
+    pub notices_requested: HashMap<(PartnerId, DateTime<Utc>), u8>,
     /// By ID.
     pub broadcasts: HashMap<BroadcastId, Broadcast>,
 }
@@ -74,8 +76,8 @@ pub struct Changes {
     pub awards: Vec<XpAward>,
     /// A new end of PRO: a period was sold, or cut short.
     pub pro: Option<(PartnerId, DateTime<Utc>)>,
-    /// How many notices of the present end of PRO were requested.
-    pub noticed: Vec<(PartnerId, u8)>,
+    /// Who was told of the present end of PRO.
+    pub noticed: Vec<Noticed>,
     /// Payments, new or advanced, or whose periods moved.
     pub payments: Vec<Payment>,
     /// Money that came too late.
@@ -103,6 +105,19 @@ impl Changes {
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
+}
+
+/// Of a partner's present end of PRO notices were requested.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Noticed {
+    /// Whose.
+    pub partner_id: PartnerId,
+    /// Which end.
+    pub pro_end: DateTime<Utc>,
+    /// How many of its notices by now.
+    pub sent: u8,
+    /// How many of those just now, the last ones.
+    pub new: u8,
 }
 
 /// A partner's new place; everyone below moves along.
@@ -296,7 +311,10 @@ impl State {
         if let Some(late) = &changes.late_reference
             && let Some(payment) = self.payments.get_mut(&late.payment_id)
         {
-            payment.late_references.insert(0, late.clone());
+            match payment.late_references.iter_mut().find(|known| known.external_ref == late.external_ref) {
+                Some(known) => known.incoming_ref.clone_from(&late.incoming_ref),
+                None => payment.late_references.insert(0, late.clone()),
+            }
         }
         for entry in changes.transactions.iter().flat_map(|transaction| &transaction.entries) {
             let account =
@@ -373,16 +391,17 @@ impl State {
         }
         if let Some((partner_id, expires_at)) = changes.pro {
             let standing = self.standings.entry(partner_id).or_default();
-            // A new end of PRO has had no notice.
+            // A new end of PRO has had no notice, or those that are on record.
             if standing.pro_expires_at != Some(expires_at) {
                 standing.notices_sent = 0;
             }
             standing.pro_expires_at = Some(expires_at);
             dirty.standings.insert(partner_id);
         }
-        for (partner_id, sent) in &changes.noticed {
-            self.standings.entry(*partner_id).or_default().notices_sent = *sent;
-            dirty.noticed.insert(*partner_id);
+        for noticed in &changes.noticed {
+            self.standings.entry(noticed.partner_id).or_default().notices_sent = noticed.sent;
+            self.notices_requested.insert((noticed.partner_id, noticed.pro_end), noticed.sent);
+            dirty.noticed.insert(noticed.partner_id);
         }
     }
 }

@@ -102,13 +102,23 @@ pub struct TonPayment {
 pub enum Finding {
     /// The money came, by this transaction of the account.
     Paid(ExternalRef),
-    /// It did not, or not as agreed: the payment goes back to PENDING. A stable word says why.
-    NotPaid(&'static str),
+    /// It did not, or not as agreed: the payment goes back to PENDING. A stable word says why; and whatever came to the account
+    /// came by this transaction.
+    NotPaid(&'static str, Option<ExternalRef>),
     /// Nothing is known yet: asked again then. A stable word says why.
     Later(&'static str, DateTime<Utc>),
 }
 
 impl Finding {
+    /// The transaction by which money came to the account, as agreed or not.
+    pub fn incoming(&self) -> Option<&ExternalRef> {
+        match self {
+            Self::Paid(incoming) => Some(incoming),
+            Self::NotPaid(_, incoming) => incoming.as_ref(),
+            Self::Later(..) => None,
+        }
+    }
+
     /// Nobody could be asked.
     pub const UNAVAILABLE: &str = "VERIFIER_UNAVAILABLE";
 
@@ -121,7 +131,7 @@ impl Finding {
     pub const fn word(&self) -> &'static str {
         match self {
             Self::Paid(_) => "PAID",
-            Self::NotPaid(word) | Self::Later(word, _) => word,
+            Self::NotPaid(word, _) | Self::Later(word, _) => word,
         }
     }
 }

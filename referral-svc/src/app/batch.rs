@@ -138,8 +138,10 @@ async fn decide_and_write(
     if written.is_empty() {
         return Ok((answers, None));
     }
-    written.write(transaction, &state, now).await?;
-    Ok((answers, Some(written.seal(transaction, chain, now).await?)))
+    // The hashes are computed while the database works on the first statement.
+    let (done, hashes) = tokio::join!(biased; written.write(transaction, &state, now), async { written.hashes() });
+    done?;
+    Ok((answers, Some(written.seal(transaction, chain, hashes, now).await?)))
 }
 
 struct Deciding<'a> {

@@ -10,18 +10,18 @@ use referral_domain::{
     id::{AdjustmentId, BroadcastId, PartnerId, PaymentId, PayoutId},
     money::Asset,
     partner::Partner,
-    payment::Payment,
+    payment::{LateReference, Payment},
     plan::Plan,
     posting::{AccountKey, Purpose},
+    reference::ExternalRef,
     state::State,
-    ton::Finding,
 };
 use uuid::Uuid;
 
 use claims::Owners;
 
 use crate::store::{
-    Result, broadcasts, commissions, conflict, ledger, locks::Stripes, partners, payments, standings,
+    Result, broadcasts, commissions, conflict, ledger, locks::Stripes, partners, payments, pro_notices, standings,
     transaction::Transaction,
 };
 
@@ -114,9 +114,7 @@ impl<'a> Named<'a> {
                 self.payments.insert(*payment_id);
                 self.confirmed.insert(*payment_id);
                 self.references.insert(external_ref.as_str());
-                if let Finding::Paid(incoming) = finding {
-                    self.references.insert(incoming.as_str());
-                }
+                self.references.extend(finding.incoming().map(|incoming| incoming.as_str()));
             }
             Command::ReleaseCommissions { commissions } => {
                 self.released.extend(commissions);
@@ -211,6 +209,9 @@ pub(super) async fn state<'a>(
         }
     }
     state.standings = standings::lock(transaction, &uuids(&standings_needed(&named, &state))).await?;
+    if !named.noticed.is_empty() {
+        state.notices_requested = pro_notices::load(transaction, &uuids(&named.noticed)).await?;
+    }
     check_periods(transaction, &state).await?;
     let mut accounts = accounts_needed(&named, &earners, &state, plan);
     accounts.extend(owners.purposes(&named, &state).into_iter().flat_map(of_every_asset));
@@ -289,7 +290,7 @@ async fn load_payments(transaction: &mut Transaction, named: &Named<'_>, state: 
     let mut references = named.references.clone();
     for payment in &payments {
         references.extend(payment.submitted().map(|reference| reference.as_str()));
-        references.extend(payment.late_references.iter().map(|late| late.external_ref.as_str()));
+        references.extend(payment.late_references.iter().flat_map(LateReference::references).map(ExternalRef::as_str));
     }
     state.used_refs = payments::used_refs(transaction, &references.into_iter().collect::<Vec<_>>()).await?;
     state.payments = payments.into_iter().map(|payment| (payment.payment_id, payment)).collect();

@@ -90,7 +90,7 @@ impl Verifications {
             (payments::find(&mut connection, payment_id).await?, now)
         };
         let Some((payment, external_ref)) =
-            payment.and_then(|payment| payment.submitted().cloned().map(|external_ref| (payment, external_ref)))
+            payment.and_then(|payment| payment.to_verify().cloned().map(|external_ref| (payment, external_ref)))
         else {
             return Ok(None);
         };

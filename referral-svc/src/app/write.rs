@@ -6,8 +6,8 @@ use chrono::{DateTime, Utc};
 use referral_domain::{
     payout::Payout,
     posting::Transaction as Posted,
-    seal::{Block, Head},
-    state::{Changes, Dirty, State},
+    seal::{Block, Hash, Head},
+    state::{Changes, Dirty, Noticed, State},
 };
 use uuid::Uuid;
 
@@ -16,7 +16,7 @@ use crate::store::{
     audit::{self, AuditEvent},
     blocks, broadcasts, commissions, ledger,
     outbox::{self, OutboxEvent},
-    partners, payments, payouts, refunds,
+    partners, payments, payouts, pro_notices, refunds,
     requests::{self, Answered},
     standings,
     transaction::Transaction,
@@ -29,6 +29,12 @@ pub(super) struct ChainEnd {
     head: Head,
     /// How many events the chain has put in the outbox.
     events: i64,
+}
+
+/// What a block covers: each thing's ID and hash.
+pub(super) struct Hashes {
+    audit_events: Vec<(Uuid, Hash)>,
+    transactions: Vec<(Uuid, Hash)>,
 }
 
 /// All that a batch leaves behind.
@@ -66,12 +72,21 @@ impl Written {
             .flat_map(|(changes, record)| changes.transactions.iter().map(|posted| (posted, record.audit_event_id)))
     }
 
+    /// The hashes of the records and of what was booked.
+    pub(super) fn hashes(&self) -> Hashes {
+        Hashes {
+            audit_events: self.audit.iter().map(AuditEvent::seal).collect(),
+            transactions: self.transactions().map(|(posted, id)| ledger::seal(posted, id)).collect(),
+        }
+    }
+
     /// Puts the events in the outbox, and seals the records and what was booked in one block: the next after `end`, or the
     /// first of a new chain, which follows whatever nobody follows yet. Returns the chain's new end.
     pub(super) async fn seal(
         &self,
         transaction: &mut Transaction,
         end: Option<ChainEnd>,
+        hashes: Hashes,
         now: DateTime<Utc>,
     ) -> Result<ChainEnd> {
         let head = end.map(|end| end.head);
@@ -88,8 +103,8 @@ impl Written {
             position: head.map_or(0, |head| head.position).saturating_add(1),
             create_time: now,
             parents: parents.iter().map(|parent| (parent.chain_id, parent.position)).collect(),
-            audit_events: self.audit.iter().map(AuditEvent::seal).collect(),
-            transactions: self.transactions().map(|(posted, id)| ledger::seal(posted, id)).collect(),
+            audit_events: hashes.audit_events,
+            transactions: hashes.transactions,
         };
         let follows: Vec<_> = head.iter().chain(&parents).map(|followed| followed.hash).collect();
         let head = block.head(&follows);
@@ -133,6 +148,7 @@ impl Written {
             standings::update,
             self.dirty.standings.iter().filter(|id| !new_ids.contains(id)).filter_map(standing)
         );
+        write_all!(transaction, pro_notices::insert, self.noticed());
         // A new end of PRO has reset the count: this comes after.
         write_all!(transaction, standings::note, self.dirty.noticed.iter().filter_map(standing));
         write_all!(transaction, xp_awards::insert, self.changes.iter().flat_map(|changes| &changes.awards));
@@ -196,6 +212,14 @@ impl Written {
         );
         write_all!(transaction, adjustments::update, changed.iter().filter_map(|id| state.adjustments.get(id)));
         Ok(())
+    }
+
+    /// Who was told of an end of PRO, each with the record of its command.
+    fn noticed(&self) -> impl Iterator<Item = (&Noticed, Uuid)> {
+        let recorded = self.changes.iter().zip(&self.audit);
+        let noticed = recorded
+            .flat_map(|(changes, record)| changes.noticed.iter().map(|noticed| (noticed, record.audit_event_id)));
+        noticed.filter(|(noticed, _)| noticed.new > 0)
     }
 
     /// Those that were requested. Nobody knows their IDs yet, so that nothing else became of them.

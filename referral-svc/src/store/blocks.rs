@@ -247,9 +247,13 @@ struct OldestRow {
     oldest: Option<DateTime<Utc>>,
 }
 
-/// Since when there are blocks.
+/// Since when there are blocks: ever, in a database that no version without them has written to.
 pub(crate) async fn oldest(connection: &mut AsyncPgConnection) -> Result<Option<DateTime<Utc>>> {
-    let row: OldestRow = Sql::new("SELECT min(create_time) AS oldest FROM audit_blocks").get_result(connection).await?;
+    let query = Sql::new(
+        "SELECT CASE WHEN EXISTS (SELECT FROM outbox_counted WHERE since = '-infinity') THEN 'epoch'
+             ELSE (SELECT min(create_time) FROM audit_blocks) END AS oldest",
+    );
+    let row: OldestRow = query.get_result(connection).await?;
     Ok(row.oldest)
 }
 

@@ -19,6 +19,7 @@ pub(crate) mod partners;
 pub(crate) mod payments;
 pub(crate) mod payouts;
 pub(crate) mod plans;
+pub(crate) mod pro_notices;
 pub(crate) mod reconciliation;
 pub(crate) mod refunds;
 pub(crate) mod requests;

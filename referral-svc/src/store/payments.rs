@@ -106,6 +106,7 @@ struct LateRow {
     payment_id: Uuid,
     external_ref: String,
     create_time: DateTime<Utc>,
+    incoming_ref: Option<String>,
 }
 
 /// Adds to each payment the references that came too late, newest first.
@@ -123,6 +124,7 @@ async fn with_late_references(connection: &mut AsyncPgConnection, mut payments: 
         by_payment.entry(payment_id).or_default().push(LateReference {
             payment_id,
             external_ref,
+            incoming_ref: row.incoming_ref.map(ExternalRef::from_stored),
             create_time: row.create_time,
         });
     }
@@ -158,11 +160,13 @@ pub(crate) async fn handed_in(transaction: &mut Transaction, ids: &[Uuid]) -> Re
         .select(payments::submitted_ref)
         .load(transaction.connection())
         .await?;
-    let late: Vec<String> = late_references::table
+    let late: Vec<(String, Option<String>)> = late_references::table
         .filter(late_references::payment_id.eq_any(ids))
-        .select(late_references::external_ref)
+        .select((late_references::external_ref, late_references::incoming_ref))
         .load(transaction.connection())
         .await?;
+    let late =
+        late.into_iter().flat_map(|(external_ref, incoming_ref)| std::iter::once(external_ref).chain(incoming_ref));
     Ok(submitted.into_iter().flatten().chain(late).collect())
 }
 
@@ -265,12 +269,28 @@ pub(crate) async fn update(transaction: &mut Transaction, payments: &[&Payment])
 }
 
 pub(crate) async fn insert_late(transaction: &mut Transaction, late: &[&LateReference]) -> Result<()> {
-    Sql::new("INSERT INTO late_references (payment_id, external_ref, create_time) SELECT * FROM unnest({}, {}, {})")
-        .bind::<Array<SqlUuid>, _>(uuids(late.iter().map(|late| late.payment_id)))
-        .bind::<Array<Text>, _>(late.iter().map(|late| late.external_ref.as_str()).collect::<Vec<_>>())
-        .bind::<Array<Timestamptz>, _>(late.iter().map(|late| late.create_time).collect::<Vec<_>>())
-        .execute(transaction.connection())
-        .await?;
+    // Of one on record more may have become known; the same one twice in a batch says no more.
+    let mut newest = HashMap::new();
+    for late in late {
+        let known: &mut &LateReference = newest.entry((late.payment_id, &late.external_ref)).or_insert(late);
+        if known.incoming_ref.is_none() {
+            *known = late;
+        }
+    }
+    let late: Vec<&LateReference> = newest.into_values().collect();
+    Sql::new(
+        "INSERT INTO late_references (payment_id, external_ref, create_time, incoming_ref)
+         SELECT * FROM unnest({}, {}, {}, {})
+         ON CONFLICT (payment_id, external_ref) DO UPDATE SET incoming_ref = EXCLUDED.incoming_ref",
+    )
+    .bind::<Array<SqlUuid>, _>(uuids(late.iter().map(|late| late.payment_id)))
+    .bind::<Array<Text>, _>(late.iter().map(|late| late.external_ref.as_str()).collect::<Vec<_>>())
+    .bind::<Array<Timestamptz>, _>(late.iter().map(|late| late.create_time).collect::<Vec<_>>())
+    .bind::<Array<Nullable<Text>>, _>(
+        late.iter().map(|late| late.incoming_ref.as_ref().map(ExternalRef::as_str)).collect::<Vec<_>>(),
+    )
+    .execute(transaction.connection())
+    .await?;
     Ok(())
 }
 

@@ -158,9 +158,13 @@ pub(crate) async fn handed_in(
              UNION ALL
              SELECT l.external_ref, payment_id, p.state = 'SUCCEEDED'
              FROM late_references l JOIN payments p USING (payment_id) WHERE l.external_ref = ANY ({})
+             UNION ALL
+             SELECT l.incoming_ref, payment_id, p.state = 'SUCCEEDED'
+             FROM late_references l JOIN payments p USING (payment_id) WHERE l.incoming_ref = ANY ({})
          ) AS handed_in
          ORDER BY reference, succeeded, payment_id",
     )
+    .bind::<Array<Text>, _>(references)
     .bind::<Array<Text>, _>(references)
     .bind::<Array<Text>, _>(references)
     .load(connection)

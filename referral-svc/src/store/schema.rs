@@ -69,6 +69,7 @@ diesel::table! {
         payment_id -> Uuid,
         external_ref -> Text,
         create_time -> Timestamptz,
+        incoming_ref -> Nullable<Text>,
     }
 }
 

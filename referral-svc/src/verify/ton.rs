@@ -152,8 +152,10 @@ impl Ton {
             Ok(transaction) => transaction,
             Err(looked) => return looked,
         };
-        let sent = found.out_msgs.iter().filter(|message| is_to(terms, message));
-        let sent = sent.max_by_key(|message| comment(message).as_deref() == Some(terms.memo.as_str()));
+        let sent: Vec<&Message> = found.out_msgs.iter().filter(|message| is_to(terms, message)).collect();
+        let fits = |message: &&&Message| comment(message).as_deref() == Some(terms.memo.as_str());
+        // Of several that don't say what they are for, none is this payment's.
+        let sent = sent.iter().find(fits).or(sent.first().filter(|_| sent.len() == 1));
         let Some(message) = sent.and_then(|message| message.hash.as_deref()) else {
             return facts(found);
         };
@@ -187,7 +189,7 @@ impl Verifier for Ton {
         let ton = payment.ton.as_ref()?;
         let hash = external_ref.as_str();
         if hash_of(hash).is_none() {
-            return Some(Finding::NotPaid("NOT_A_TRANSACTION_HASH"));
+            return Some(Finding::NotPaid("NOT_A_TRANSACTION_HASH", None));
         }
         let asked = Instant::now();
         let looked = self.look_up(&ton.terms, hash).await;

@@ -125,6 +125,11 @@ pub(crate) fn payment(payment: &Payment, now: DateTime<Utc>) -> pb::Payment {
             .late_references
             .iter()
             .map(|late| pb::LateReference {
+                incoming_ref: late
+                    .incoming_ref
+                    .as_ref()
+                    .map(|incoming| incoming.as_str().to_owned())
+                    .unwrap_or_default(),
                 external_ref: late.external_ref.as_str().to_owned(),
                 create_time: timestamp(late.create_time),
             })

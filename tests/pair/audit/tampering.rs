@@ -105,13 +105,15 @@ async fn whatever_is_done_to_a_record_is_named() {
     }
     let new = "01900000-0000-7000-8000-000000000001";
     let columns = "actor, action, subject_id, outcome, trace_id, request_id, detail";
-    for (time, notices) in [("create_time", "notices"), ("create_time + interval '2 days'", "NULL")] {
+    for (time, notices) in
+        [("create_time", "notices"), ("create_time", "NULL"), ("create_time + interval '2 days'", "NULL")]
+    {
         let insert = format!(
             "INSERT INTO audit_events (audit_event_id, create_time, {columns}, notices)
              SELECT '{new}', {time}, {columns}, {notices} FROM audit_events WHERE audit_event_id = '{event}'"
         );
         for found in scene.after(&insert).await {
-            assert_eq!(found, [(Inserted, new.to_owned())], "{time}");
+            assert_eq!(found, [(Inserted, new.to_owned())], "{time} {notices}");
         }
     }
     // As if another had been there from the start: one is gone, and one is new.

@@ -15,7 +15,7 @@ fn tampering(change: impl Into<String>, finds: &'static [&'static str]) -> Tampe
     Tampering { change: change.into(), finds }
 }
 
-const TABLES: [&str; 20] = [
+const TABLES: [&str; 21] = [
     "accounts",
     "adjustments",
     "audit_blocks",
@@ -31,6 +31,7 @@ const TABLES: [&str; 20] = [
     "payments",
     "payout_items",
     "payouts",
+    "pro_notices",
     "refunds",
     "standings",
     "ton_payments",
@@ -337,6 +338,21 @@ fn of_partners(root: &str) -> Vec<Tampering> {
         tampering(
             "UPDATE standings SET pro_expires_at = pro_expires_at + interval '1 day' WHERE pro_expires_at IS NOT NULL",
             &["pro_equals_periods"],
+        ),
+        tampering(
+            "UPDATE standings SET notices_sent = 3 WHERE notices_sent < 3 AND pro_expires_at IS NOT NULL",
+            &["notices_equal_their_count"],
+        ),
+        tampering(
+            "INSERT INTO pro_notices (partner_id, pro_end, notice, audit_event_id)
+             SELECT partner_id, pro_expires_at, 3, (SELECT max(audit_event_id::text)::uuid FROM audit_events)
+             FROM standings WHERE pro_expires_at > now()",
+            &["notices_equal_their_count"],
+        ),
+        tampering(
+            "INSERT INTO pro_notices (partner_id, pro_end, notice)
+             SELECT partner_id, pro_expires_at, 3 FROM standings WHERE pro_expires_at > now()",
+            &["notices_equal_their_count"],
         ),
         tampering(
             "UPDATE payments SET pro_start = pro_start - interval '1 hour' WHERE refunded = 0 AND state = 'SUCCEEDED'",

@@ -101,7 +101,8 @@ impl Bill {
 
     fn note_late(&mut self, reference: String, now: Micros) {
         if !self.shown.late_references.iter().any(|late| late.external_ref == reference) {
-            let late = pb::LateReference { external_ref: reference, create_time: Some(timestamp(now)) };
+            let late =
+                pb::LateReference { external_ref: reference, create_time: Some(timestamp(now)), ..Default::default() };
             self.shown.late_references.push(late);
         }
     }
@@ -215,8 +216,7 @@ impl World {
         let buyer = self.person(&self.bills[index].shown.partner_id).expect("a buyer");
         let start = self.people[buyer].pro_until.filter(|until| now < *until).unwrap_or(now);
         let end = start + 30 * DAY;
-        self.people[buyer].pro_until = Some(end);
-        self.people[buyer].noticed = 0;
+        self.people[buyer].ends(end);
         self.people[buyer].bought.push(index);
         self.told.push(Told::new(NotificationKind::ProWelcome, &self.people[buyer].id));
         let mut shares = Vec::new();

@@ -2,7 +2,7 @@
 
 use p2phub_proto::notify::v1::{NotificationKind, NotificationRequest};
 
-use super::rules::{DAY, Micros, World};
+use super::rules::{DAY, Micros, Person, World};
 
 /// One person told one thing, as far as the model foresees it.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -38,6 +38,14 @@ const NOTICES: [(NotificationKind, Micros); 3] = [
     (NotificationKind::ProExpired, 0),
 ];
 
+impl Person {
+    /// PRO ends then: what was said of that end before isn't said again.
+    pub(super) fn ends(&mut self, until: Micros) {
+        self.noticed = self.noticed_of.get(&until).copied().unwrap_or(0);
+        self.pro_until = Some(until);
+    }
+}
+
 impl World {
     /// The notices that are due to a person and were not requested yet.
     fn due(&self, person: usize, now: Micros) -> Vec<NotificationKind> {
@@ -59,6 +67,8 @@ impl World {
                 assert_eq!((request.kind(), &request.recipient_id), (kind, &self.people[person].id), "at {now}");
                 self.people[person].noticed += 1;
             }
+            let person = &mut self.people[person];
+            person.noticed_of.insert(person.pro_until.expect("an end"), person.noticed);
         }
     }
 

@@ -91,10 +91,10 @@ impl World {
             }
         }
         let ends = self.people[buyer].bought.iter().map(|bill| period(self, *bill).1);
-        let until = ends.max();
+        let until = ends.max().expect("a period");
         let buyer = &mut self.people[buyer];
-        if buyer.pro_until != until {
-            (buyer.pro_until, buyer.noticed) = (until, 0);
+        if buyer.pro_until != Some(until) {
+            buyer.ends(until);
         }
     }
 

@@ -1,6 +1,6 @@
 //! The rules, said once more and as simply as possible: one command after the other on plain vectors.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use p2phub_proto::{
     notify::v1::NotificationKind,
@@ -50,6 +50,8 @@ pub(super) struct Person {
     pub(super) pro_until: Option<Micros>,
     /// How many of the notices of that end were requested.
     pub(super) noticed: usize,
+    /// The same of each end that was told of.
+    pub(super) noticed_of: BTreeMap<Micros, usize>,
     pub(super) available: i64,
     /// Of the available balance.
     pub(super) entries: i64,

@@ -1,5 +1,6 @@
 //! What a transaction may be instead of a payment, and what follows from it.
 
+use p2phub_proto::referral::v1::ReconcileKind;
 use p2phub_tests::{builders::confirmation, postgres::Role};
 
 use super::*;
@@ -60,18 +61,20 @@ async fn an_operator_may_decide_with_a_reason_and_nobody_without() {
     let stage = Stage::set().await;
     let buyer = stage.pair.clients.clone().register("buyer", "").await;
     let opened = stage.open(&buyer.partner_id).await;
-    let (base64, hex) = stage.hash();
+    let ((base64, hex), (_, incoming)) = (stage.hash(), stage.hash());
     stage.submit(&opened.payment_id, &base64).await;
     stage.found(&opened.payment_id, "NOT_FOUND").await;
     let refused = stage.confirm(&opened.payment_id, "").await.expect_err("a refusal");
     assert_eq!((refused.code(), reason(&refused).as_str()), (Code::FailedPrecondition, "PAYMENT_NOT_VERIFIED"));
     let confirmed = stage.confirm(&opened.payment_id, "seen in the wallet").await.expect("confirmed");
-    assert_eq!((confirmed.state(), confirmed.external_ref), (PaymentState::Succeeded, hex));
-    assert_eq!(
-        verification(&stage.payment(&opened.payment_id).await).next_attempt_time,
-        None,
-        "nothing is left to ask"
-    );
+    assert_eq!((confirmed.state(), confirmed.external_ref.as_str()), (PaymentState::Succeeded, hex.as_str()));
+    // What the operator saw is the sender's; once the chain has it, it tells by which transaction the money came.
+    stage.api.then_with(&hex, [Reply::json(200, &senders(&opened, &hex))]);
+    stage.api.then_with("/messages/the-message/transaction", [Reply::json(200, &transaction(&opened, &incoming))]);
+    let known = stage.found(&opened.payment_id, "PAID").await;
+    assert_eq!((known.state(), verification(&known).incoming_ref), (PaymentState::Succeeded, incoming.clone()));
+    assert_eq!(verification(&known).next_attempt_time, None, "nothing is left to ask");
+    assert_eq!(stage.used(&incoming).await, "EXTERNAL_REF_USED");
     stage.pair.finish().await;
 }
 
@@ -88,7 +91,8 @@ async fn one_transaction_pays_once() {
         stage.found(&payment.payment_id, "NOT_FOUND").await;
     }
     stage.confirm(&first.payment_id, "it is there").await.expect("confirmed");
-    stage.api.then_with(&hex, [Reply::json(200, &transaction(&second, &hex))]);
+    // Each of the two is asked about once more.
+    stage.api.then_with(&hex, std::iter::repeat_n(Reply::json(200, &transaction(&second, &hex)), 2));
     let back = stage.found(&second.payment_id, "REFERENCE_USED").await;
     assert_eq!(back.state(), PaymentState::Pending);
     stage.pair.finish().await;
@@ -119,14 +123,8 @@ async fn both_hashes_of_a_transfer_are_used_up_and_either_stands_in_a_statement(
         );
     }
     // Neither pays for anything else, whoever says so.
-    for method in ["trusted", "manual"] {
-        let other = clients.open_payment_by(&buyer.partner_id, method).await;
-        for reference in [&sent, &received, &received_base64] {
-            let override_reason = "seen in the wallet".to_owned();
-            let request = ConfirmPaymentRequest { override_reason, ..confirmation(&other.payment_id, reference) };
-            let refused = clients.payments.confirm_payment(request).await.expect_err("a refusal");
-            assert_eq!((refused.code(), reason(&refused).as_str()), (Code::AlreadyExists, "EXTERNAL_REF_USED"));
-        }
+    for reference in [&sent, &received, &received_base64] {
+        assert_eq!(stage.used(reference).await, "EXTERNAL_REF_USED");
     }
     // The account's statement has one, the buyer's the other; one that has both tells of the money twice.
     for (lines, ok) in [
@@ -195,6 +193,68 @@ async fn the_database_refuses_a_hash_of_two_payments_by_itself() {
     let taken =
         format!("UPDATE ton_payments SET incoming_ref = '{received}' WHERE payment_id = '{}'", fourth.payment_id);
     refuses(&stage, &taken, "23505", "ton_payments_incoming_ref_key").await;
+    stage.pair.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_came_and_was_not_as_agreed_is_known_by_both_hashes() {
+    let stage = Stage::set().await;
+    let mut clients = stage.pair.clients.clone();
+    let buyer = clients.register("buyer", "").await;
+    let opened = stage.open(&buyer.partner_id).await;
+    let ((_, sent), (_, received)) = (stage.hash(), stage.hash());
+    let mut too_little = transaction(&opened, &received);
+    too_little["in_msg"]["value"] = json!(5);
+    stage.api.then_with(&sent, [Reply::json(200, &senders(&opened, &sent))]);
+    stage.api.then_with("/messages/the-message/transaction", [Reply::json(200, &too_little)]);
+    stage.submit(&opened.payment_id, &sent).await;
+    let back = stage.found(&opened.payment_id, "AMOUNT_DIFFERS").await;
+    assert_eq!(
+        (back.late_references[0].external_ref.clone(), back.late_references[0].incoming_ref.clone()),
+        (sent.clone(), received.clone())
+    );
+    let csv = format!("external_ref,amount,asset\n{received},0.000000005,TON\n");
+    let (findings, _) = reconcile_csv(&mut clients, csv.as_bytes()).await;
+    assert_eq!((findings[0].kind(), &findings[0].payment_id), (ReconcileKind::NotConfirmed, &opened.payment_id));
+    // An operator takes it for enough: both are used up at once, without asking again.
+    let confirmed = stage.confirm(&opened.payment_id, "the rest came in cash").await.expect("confirmed");
+    assert_eq!(
+        (confirmed.external_ref.as_str(), verification(&confirmed).incoming_ref.as_str()),
+        (sent.as_str(), received.as_str())
+    );
+    assert_eq!(verification(&confirmed).next_attempt_time, None);
+    for reference in [&sent, &received] {
+        assert_eq!(stage.used(reference).await, "EXTERNAL_REF_USED");
+    }
+    stage.pair.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_a_transaction_that_pays_for_several_the_memo_tells_whose_is_which() {
+    let stage = Stage::set().await;
+    let buyer = stage.pair.clients.clone().register("buyer", "").await;
+    let (first, second) = (stage.open(&buyer.partner_id).await, stage.open(&buyer.partner_id).await);
+    let (_, sent) = stage.hash();
+    let message = |payment: &Payment, hash: &str| {
+        let mut message = transaction(payment, "")["in_msg"].take();
+        message["hash"] = json!(hash);
+        message
+    };
+    let mut both = senders(&first, &sent);
+    both["out_msgs"] = json!([message(&second, "for-the-second"), message(&first, "for-the-first")]);
+    let (_, received) = stage.hash();
+    stage.api.then_with(&sent, [Reply::json(200, &both)]);
+    stage.api.then_with("/messages/for-the-first/transaction", [Reply::json(200, &transaction(&first, &received))]);
+    stage.submit(&first.payment_id, &sent).await;
+    assert_eq!(verification(&stage.found(&first.payment_id, "PAID").await).incoming_ref, received);
+    // Of none of them is it said that it is this one's.
+    let third = stage.open(&buyer.partner_id).await;
+    let (_, elsewhere) = stage.hash();
+    both["hash"] = json!(elsewhere);
+    stage.api.then_with(&elsewhere, [Reply::json(200, &both)]);
+    stage.submit(&third.payment_id, &elsewhere).await;
+    let back = stage.found(&third.payment_id, "DESTINATION_DIFFERS").await;
+    assert_eq!((back.state(), back.late_references[0].incoming_ref.as_str()), (PaymentState::Pending, ""));
     stage.pair.finish().await;
 }
 

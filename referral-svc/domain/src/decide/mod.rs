@@ -80,6 +80,13 @@ fn later(time: DateTime<Utc>, by: TimeDelta) -> DateTime<Utc> {
     time.checked_add_signed(by).unwrap_or(DateTime::<Utc>::MAX_UTC)
 }
 
+/// What a job's command is about: how many, and which.
+fn listed(what: &str, items: impl ExactSizeIterator<Item = impl ToString>) -> String {
+    let count = items.len();
+    let items: Vec<String> = items.map(|item| item.to_string()).collect();
+    format!("{count} {what}: {}", items.join(", "))
+}
+
 type Result<T, E = Undecided> = std::result::Result<T, E>;
 
 /// Decides. The state is only read: applying the changes is the caller's next step.
@@ -102,7 +109,7 @@ pub fn decide(state: &State, command: &Command, context: &Context<'_>, ids: &mut
         Command::CountProMembers { partner_ids } => (
             partner::count_pro(state, partner_ids, context.now)?,
             String::new(),
-            format!("{} partners", partner_ids.len()),
+            listed("partners", partner_ids.iter()),
         ),
         Command::CreatePayment { partner_id, method } => {
             let verdict = payment::create(state, *partner_id, *method, context, ids);
@@ -151,7 +158,7 @@ pub fn decide(state: &State, command: &Command, context: &Context<'_>, ids: &mut
         Command::ReleaseCommissions { commissions } => (
             release::release(state, commissions, context, ids)?,
             String::new(),
-            format!("{} commissions", commissions.len()),
+            listed("commissions", commissions.iter().map(|(payment_id, level)| format!("{payment_id}.{level}"))),
         ),
         Command::RequestPayout { partner_id, amount, destination } => {
             let verdict = payout::request(state, *partner_id, *amount, destination, context, ids)?;
@@ -193,7 +200,7 @@ pub fn decide(state: &State, command: &Command, context: &Context<'_>, ids: &mut
             (adjustment::reject(state, *adjustment_id, reason, context), adjustment_id.to_string(), reason.clone())
         }
         Command::SendProNotices { partner_ids } => {
-            (notices::send(state, partner_ids, context)?, String::new(), format!("{} partners", partner_ids.len()))
+            (notices::send(state, partner_ids, context)?, String::new(), listed("partners", partner_ids.iter()))
         }
         Command::CreateBroadcast(asked) => {
             let verdict = broadcast::create(state, asked, context, ids);

@@ -6,7 +6,7 @@ use super::{Context, Result, Undecided, Verdict, notice};
 use crate::{
     command::Outcome,
     id::PartnerId,
-    state::{About, Changes, ProNotice, State},
+    state::{About, Changes, Noticed, ProNotice, State},
 };
 
 impl ProNotice {
@@ -44,14 +44,18 @@ pub(super) fn send(state: &State, partner_ids: &[PartnerId], context: &Context<'
     for &partner_id in partner_ids {
         let standing = state.standings.get(&partner_id).ok_or(Undecided::Incomplete("a standing"))?;
         let Some(expires) = standing.pro_expires_at else { continue };
-        let mut sent = standing.notices_sent;
+        // An end that went away and came back has had its notices: a renewal was refunded.
+        let before =
+            state.notices_requested.get(&(partner_id, expires)).copied().unwrap_or(0).max(standing.notices_sent);
+        let mut sent = before;
         for due in ProNotice::ALL.into_iter().skip(usize::from(sent)).take_while(|due| due.is_due(expires, context.now))
         {
             changes.notices.push(notice(state, partner_id, About::ProEnding { notice: due, expires })?);
             sent = sent.saturating_add(1);
         }
         if sent != standing.notices_sent {
-            changes.noticed.push((partner_id, sent));
+            let new = sent.saturating_sub(before);
+            changes.noticed.push(Noticed { partner_id, pro_end: expires, sent, new });
         }
     }
     Ok(Verdict::done(Outcome::Noticed, changes))

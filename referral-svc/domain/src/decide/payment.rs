@@ -90,20 +90,23 @@ pub(super) fn used_by_another(state: &State, payment_id: PaymentId, external_ref
 
 /// Refused, but on record: somewhere there may be money.
 fn too_late(payment: &Payment, state: PaymentState, external_ref: &ExternalRef, context: &Context<'_>) -> Verdict {
-    let late_reference = late_reference(payment, external_ref, context.now);
+    let late_reference = late_reference(payment, external_ref, None, context.now);
     Verdict { outcome: Err(Refusal::PaymentExpired(state)), changes: Changes { late_reference, ..Changes::default() } }
 }
 
-/// The record of a reference that was not accepted; none if there is one.
+/// The record of a reference that was not accepted; none if there is one that says as much.
 pub(super) fn late_reference(
     payment: &Payment,
     external_ref: &ExternalRef,
+    incoming_ref: Option<&ExternalRef>,
     now: DateTime<Utc>,
 ) -> Option<LateReference> {
-    let known = payment.late_references.iter().any(|late| late.external_ref == *external_ref);
+    let says_as_much = |late: &LateReference| late.incoming_ref.is_some() || incoming_ref.is_none();
+    let known = payment.late_references.iter().any(|late| late.external_ref == *external_ref && says_as_much(late));
     (!known).then(|| LateReference {
         payment_id: payment.payment_id,
         external_ref: external_ref.clone(),
+        incoming_ref: incoming_ref.cloned(),
         create_time: now,
     })
 }
@@ -132,7 +135,9 @@ pub(super) fn confirm(
         let outcome = Outcome::Confirmed { payment: payment.clone(), commissions, already: true };
         return Ok(Verdict::done(outcome, Changes::default()));
     }
-    if used_by_another(state, payment_id, external_ref) {
+    let late = payment.late_references.iter().find(|late| late.external_ref == *external_ref);
+    let incoming = late.and_then(|late| late.incoming_ref.as_ref());
+    if [Some(external_ref), incoming].into_iter().flatten().any(|used| used_by_another(state, payment_id, used)) {
         return Ok(Verdict::refused(Refusal::ExternalRefUsed));
     }
     match payment.state_at(context.now) {
@@ -146,7 +151,19 @@ pub(super) fn confirm(
         }
         _ => {}
     }
-    sell(state, payment, external_ref, override_reason, context, ids)
+    let payment =
+        Payment { ton: payment.ton.as_ref().map(|ton| past_the_chain(ton, incoming, context)), ..payment.clone() };
+    sell(state, &payment, external_ref, override_reason, context, ids)
+}
+
+/// An operator knows better than the chain, or before it: it still has to tell by which transaction the money came.
+fn past_the_chain(ton: &TonPayment, incoming: Option<&ExternalRef>, context: &Context<'_>) -> TonPayment {
+    let verification = Verification {
+        next_attempt_time: if incoming.is_none() { Some(context.now) } else { None },
+        traceparent: context.traceparent.to_owned(),
+        ..Verification::default()
+    };
+    TonPayment { incoming_ref: incoming.cloned(), verification, ..ton.clone() }
 }
 
 /// The sale: PRO, commissions, the books, and who hears of it.
@@ -209,7 +226,7 @@ pub(super) fn sell(
         refunded: 0,
     };
     let progress = Progress::Succeeded { submitted: payment.submitted().cloned(), success };
-    let payment = Payment { progress, ton: no_longer_asked(payment), ..payment.clone() };
+    let payment = Payment { progress, ..payment.clone() };
     let changes = Changes {
         pro: Some((payment.partner_id, pro_end)),
         payments: vec![payment.clone()],

@@ -10,7 +10,8 @@ use crate::{
     ton::{Finding, TonPayment, Verification},
 };
 
-/// Takes a finding in, unless somebody decided the payment meanwhile, or another reference was handed in.
+/// Takes a finding in, unless somebody decided the payment meanwhile, or another reference was handed in. Of a payment that an
+/// operator confirmed, only by which transaction the money came.
 pub(super) fn settle(
     state: &State,
     payment_id: PaymentId,
@@ -21,9 +22,14 @@ pub(super) fn settle(
 ) -> Result<Verdict> {
     let looked_at = state.payments.get(&payment_id).ok_or(Undecided::Incomplete("a payment that was verified"))?;
     let Some(ton) = &looked_at.ton else { return Err(Undecided::Incomplete("a payment's terms")) };
-    if !matches!(&looked_at.progress, Progress::InReview { submitted } if submitted == external_ref) {
+    if looked_at.to_verify() != Some(external_ref) {
         return Ok(Verdict::done(Outcome::VerificationSettled, Changes::default()));
     }
+    let (is_confirmed, incoming) = (looked_at.success().is_some(), finding.incoming());
+    // Whether the payment has, or would have, what came.
+    let is_its = is_confirmed || matches!(finding, Finding::Paid(_));
+    let is_used = |used: &ExternalRef| payment::used_by_another(state, payment_id, used);
+    let is_used = is_its && (is_used(external_ref) || incoming.is_some_and(is_used));
     let verification = Verification {
         attempts: ton.verification.attempts.saturating_add(1),
         // An outage uses up nobody's patience.
@@ -31,30 +37,28 @@ pub(super) fn settle(
             true => None,
             false => ton.verification.first_answer_time.or(Some(context.now)),
         },
-        next_attempt_time: None,
-        finding: finding.word().to_owned(),
+        next_attempt_time: match finding {
+            Finding::Later(_, time) => Some(*time),
+            Finding::Paid(_) | Finding::NotPaid(..) => None,
+        },
+        finding: if is_used { "REFERENCE_USED" } else { finding.word() }.to_owned(),
         traceparent: ton.verification.traceparent.clone(),
     };
-    let asked = |verification| Payment { ton: Some(TonPayment { verification, ..ton.clone() }), ..looked_at.clone() };
+    let incoming_ref = incoming.filter(|_| is_its && !is_used).cloned();
+    let asked = Payment { ton: Some(TonPayment { incoming_ref, verification, ..ton.clone() }), ..looked_at.clone() };
     let changed = match finding {
-        Finding::Paid(incoming)
-            if [external_ref, incoming].iter().any(|used| payment::used_by_another(state, payment_id, used)) =>
-        {
-            let finding = "REFERENCE_USED".to_owned();
-            Payment { progress: Progress::Pending, ..asked(Verification { finding, ..verification }) }
-        }
-        Finding::Paid(incoming) => {
-            let mut paid = asked(verification);
-            paid.ton = paid.ton.map(|ton| TonPayment { incoming_ref: Some(incoming.clone()), ..ton });
-            let sold = payment::sell(state, &paid, external_ref, None, context, ids)?;
+        _ if is_confirmed || matches!(finding, Finding::Later(..)) => asked,
+        Finding::Paid(_) if !is_used => {
+            let sold = payment::sell(state, &asked, external_ref, None, context, ids)?;
             return Ok(Verdict { outcome: sold.outcome.map(|_| Outcome::VerificationSettled), ..sold });
         }
-        Finding::NotPaid(_) => Payment { progress: Progress::Pending, ..asked(verification) },
-        Finding::Later(_, time) => asked(Verification { next_attempt_time: Some(*time), ..verification }),
+        _ => Payment { progress: Progress::Pending, ..asked },
     };
     // Back means: on record, for somewhere there may be money.
-    let is_back = matches!(changed.progress, Progress::Pending);
-    let late_reference = if is_back { payment::late_reference(looked_at, external_ref, context.now) } else { None };
+    let late_reference = match changed.progress {
+        Progress::Pending => payment::late_reference(looked_at, external_ref, incoming, context.now),
+        _ => None,
+    };
     let changes = Changes { payments: vec![changed], late_reference, ..Changes::default() };
     Ok(Verdict::done(Outcome::VerificationSettled, changes))
 }

@@ -58,12 +58,15 @@ pub fn judge(
     match looked {
         Looked::Found(facts) => match fault(terms, created, facts) {
             None => Finding::Paid(facts.hash.clone()),
-            Some(fault) => Finding::NotPaid(fault),
+            Some(fault) => {
+                let came = facts.success && facts.destination.as_deref() == Some(terms.address.as_str());
+                Finding::NotPaid(fault, came.then(|| facts.hash.clone()))
+            }
         },
         Looked::NotFound => {
             let since = verification.first_answer_time.unwrap_or(now);
             if now.signed_duration_since(since) >= UNKNOWN_FOR && verification.attempts >= UNKNOWN_TIMES {
-                Finding::NotPaid("NOT_FOUND")
+                Finding::NotPaid("NOT_FOUND", None)
             } else {
                 Finding::Later("NOT_FOUND", again())
             }
@@ -131,10 +134,16 @@ mod tests {
     fn each_fault_has_its_word() {
         let found = |facts| verdict(Looked::Found(facts), &Verification::default());
         assert_eq!(found(facts()), Finding::Paid(facts().hash));
-        assert_eq!(found(Facts { success: false, ..facts() }), Finding::NotPaid("TRANSACTION_FAILED"));
-        assert_eq!(found(Facts { destination: None, ..facts() }), Finding::NotPaid("DESTINATION_DIFFERS"));
-        assert_eq!(found(Facts { comment: String::new(), ..facts() }), Finding::NotPaid("MEMO_DIFFERS"));
-        assert_eq!(found(Facts { time: now() - TimeDelta::hours(1), ..facts() }), Finding::NotPaid("TOO_OLD"));
+        assert_eq!(found(Facts { success: false, ..facts() }), Finding::NotPaid("TRANSACTION_FAILED", None));
+        assert_eq!(found(Facts { destination: None, ..facts() }), Finding::NotPaid("DESTINATION_DIFFERS", None));
+        assert_eq!(
+            found(Facts { comment: String::new(), ..facts() }),
+            Finding::NotPaid("MEMO_DIFFERS", Some(facts().hash))
+        );
+        assert_eq!(
+            found(Facts { time: now() - TimeDelta::hours(1), ..facts() }),
+            Finding::NotPaid("TOO_OLD", Some(facts().hash))
+        );
         for (nanotons, fits) in [
             (7_722_000_000, true),
             (7_721_999_999, false),
@@ -143,7 +152,8 @@ mod tests {
             (0, false),
             (i64::MAX, false),
         ] {
-            let expected = if fits { Finding::Paid(facts().hash) } else { Finding::NotPaid("AMOUNT_DIFFERS") };
+            let expected =
+                if fits { Finding::Paid(facts().hash) } else { Finding::NotPaid("AMOUNT_DIFFERS", Some(facts().hash)) };
             assert_eq!(found(Facts { nanotons, ..facts() }), expected, "{nanotons}");
         }
     }
@@ -156,7 +166,7 @@ mod tests {
             ..Verification::default()
         };
         assert!(matches!(verdict(Looked::NotFound, &since(29)), Finding::Later("NOT_FOUND", _)));
-        assert_eq!(verdict(Looked::NotFound, &since(30)), Finding::NotPaid("NOT_FOUND"));
+        assert_eq!(verdict(Looked::NotFound, &since(30)), Finding::NotPaid("NOT_FOUND", None));
         assert!(matches!(
             verdict(Looked::Unavailable(None), &since(10_000)),
             Finding::Later("VERIFIER_UNAVAILABLE", _)

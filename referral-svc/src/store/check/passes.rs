@@ -63,5 +63,5 @@ pub(super) const PASSES: [Pass; 20] = [
     pass!(Awarded, "xp.sql", "xp_equals_awards", "ranks_equal_standings"),
     pass!(Ranks, "ranks.sql", "ranks_equal_standings"),
     pass!(Joined, "signups.sql", "signups_have_their_notices"),
-    pass!(Buyers, "pro.sql", "pro_equals_periods"),
+    pass!(Buyers, "pro.sql", "pro_equals_periods", "notices_equal_their_count"),
 ];

@@ -19,7 +19,10 @@ CROSS JOIN LATERAL (SELECT sum(r.amount) AS amount FROM refunds r WHERE r.paymen
 CROSS JOIN LATERAL (VALUES
     ('payments_are_booked', t.kind = 'PRO_SALE' AND t.payment_id = p.payment_id),
     ('references_used_once', NOT EXISTS (
-        SELECT FROM ton_payments t WHERE t.incoming_ref = p.confirmed_ref AND t.payment_id <> p.payment_id)),
+        SELECT FROM ton_payments t WHERE t.incoming_ref = p.confirmed_ref AND t.payment_id <> p.payment_id)
+        AND NOT EXISTS (
+            SELECT FROM ton_payments t, LATERAL (SELECT * FROM payments o WHERE o.confirmed_ref = t.incoming_ref OFFSET 0) o
+            WHERE t.payment_id = p.payment_id AND o.payment_id <> p.payment_id)),
     ('refunds_equal_payments', p.refunded = coalesce(r.amount, 0))
 ) AS v (name, fine)
 UNION ALL
