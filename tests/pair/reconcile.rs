@@ -145,6 +145,8 @@ async fn a_statement_and_the_payments_are_compared_both_ways() {
     let expected = [
         (Unreadable, 7, "", "", None, None),
         (AmountDiffers, 2, "differs", &*differs.payment_id, Some(PRICE - 1), Some(29_000_000)),
+        // The statement lists refunds, but not this one's.
+        (AmountDiffers, 3, "gross", &*gross.payment_id, Some(PRICE), Some(29_000_000)),
         (MissingHere, 5, "unknown", "", Some(11), None),
         (NotConfirmed, 6, "in review", &review.payment_id, Some(PRICE), None),
         (MissingHere, 9, "first try", &other.payment_id, Some(PRICE), None),
@@ -166,8 +168,8 @@ async fn a_statement_and_the_payments_are_compared_both_ways() {
             let wanted = ReconcileSummary {
                 ok: false,
                 lines: 13,
-                matched: 4,
-                differing: 1,
+                matched: 3,
+                differing: 2,
                 missing_here: 4,
                 missing_there: 1,
                 unreadable: 1,
@@ -209,7 +211,7 @@ async fn what_is_expected_is_of_a_time_and_a_method() {
     ] {
         let method = method.to_owned();
         let [start_time, end_time] = [start_time, end_time].map(|time| time.map(timestamp));
-        let open = frame(Frame::Open(ReconcileOpen { method, start_time, end_time }));
+        let open = frame(Frame::Open(ReconcileOpen { method, start_time, end_time, ..Default::default() }));
         let lines = stated.iter().map(|(reference, units)| line(reference, *units));
         let frames = [open.clone()].into_iter().chain(lines).collect();
         let (findings, summary) = reconcile(&mut clients, frames).await.expect("a comparison");
@@ -218,6 +220,56 @@ async fn what_is_expected_is_of_a_time_and_a_method() {
         assert!(findings.iter().all(|finding| finding.kind() == ReconcileKind::MissingThere));
         assert_eq!(summary.ok, missing.is_empty());
         assert_eq!(usize::try_from(summary.matched), Ok(stated.len()));
+    }
+    pair.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn refunds_are_expected_in_the_time_in_which_they_were_made() {
+    let clock = Clock::default();
+    let pair = start(&clock).await;
+    let mut clients = pair.clients.clone();
+    let buyer = clients.register("buyer", "").await.partner_id;
+    let parts = buy(&mut clients, &buyer, "parts").await;
+    let silent = buy(&mut clients, &buyer, "silent").await;
+    refund(&mut clients, &parts, Some(10_000_000)).await;
+    clock.set_ahead(TimeDelta::days(20));
+    let between = micros(&clients.register("later", "").await.create_time);
+    refund(&mut clients, &parts, None).await;
+    refund(&mut clients, &silent, Some(1_000_000)).await;
+
+    let first = [("parts", PRICE), ("parts", -10_000_000), ("silent", PRICE)];
+    let second = [("parts", -29_000_000), ("silent", -1_000_000)];
+    let of = |lines: &[(&'static str, i64)], kept: usize| lines[..kept].to_vec();
+    for (is_first, stated, with_refunds, findings) in [
+        (true, of(&first, 3), false, vec![]),
+        (false, of(&second, 2), false, vec![]),
+        // The processor never sent one of them.
+        (false, of(&second, 1), false, vec![(ReconcileKind::MissingThere, "silent")]),
+        (false, vec![], true, vec![(ReconcileKind::MissingThere, "parts"), (ReconcileKind::MissingThere, "silent")]),
+        // Nothing says that it lists refunds.
+        (false, vec![], false, vec![]),
+        (true, vec![("parts", PRICE), ("silent", PRICE)], false, vec![]),
+        (true, vec![("parts", PRICE), ("silent", PRICE)], true, vec![(ReconcileKind::AmountDiffers, "parts")]),
+        // Of the other month.
+        (
+            false,
+            vec![("parts", -39_000_000), ("silent", -1_000_000)],
+            false,
+            vec![(ReconcileKind::AmountDiffers, "parts")],
+        ),
+    ] {
+        let [start_time, end_time] =
+            if is_first { [None, Some(between)] } else { [Some(between), None] }.map(|time| time.map(timestamp));
+        let open = frame(Frame::Open(ReconcileOpen { start_time, end_time, with_refunds, ..Default::default() }));
+        let lines = stated.iter().map(|(reference, units)| line(reference, *units));
+        let frames = [open].into_iter().chain(lines).collect();
+        let (told, summary) = reconcile(&mut clients, frames).await.expect("a comparison");
+        let found: Vec<_> = told.iter().map(|told| (told.kind(), told.external_ref.as_str())).collect();
+        assert_eq!(found, findings, "{stated:?} {with_refunds}: {told:?}");
+        assert_eq!(summary.ok, findings.is_empty());
+        let booked = if is_first { 2 * PRICE - 10_000_000 } else { -30_000_000 };
+        assert_eq!(summary.booked, [usdt(booked)], "{stated:?}");
     }
     pair.finish().await;
 }

@@ -50,8 +50,8 @@ impl Api {
 }
 
 async fn run(api: &Api, mut frames: Streaming<ReconcilePaymentsRequest>, responses: &Responses) -> Result<(), Status> {
-    let expected = open(&mut frames).await?;
-    let mut reading = Reading::new();
+    let (expected, with_refunds) = open(&mut frames).await?;
+    let mut reading = Reading::new(with_refunds);
     while let Some(frame) = next(&mut frames, FRAME_TIMEOUT, "LINE_EXPECTED").await? {
         for finding in reading.take(frame).map_err(failed)? {
             responses.send(found(Found::Finding(finding))).await?;
@@ -84,12 +84,13 @@ async fn next(
     }
 }
 
-async fn open(frames: &mut Streaming<ReconcilePaymentsRequest>) -> Result<Expected, Status> {
+/// What is expected, and whether refunds are.
+async fn open(frames: &mut Streaming<ReconcilePaymentsRequest>) -> Result<(Expected, bool), Status> {
     let Some(Frame::Open(open)) = next(frames, OPEN_TIMEOUT, "OPEN_EXPECTED").await? else {
         let message = "the first frame must be `open`";
         return Err(failed(Failure::new(Code::FailedPrecondition, "OPEN_EXPECTED", message)));
     };
-    expected(&open).map_err(failed)
+    Ok((expected(&open).map_err(failed)?, open.with_refunds))
 }
 
 fn expected(open: &pb::ReconcileOpen) -> Checked<Expected> {
@@ -111,8 +112,8 @@ struct Reading {
 }
 
 impl Reading {
-    fn new() -> Self {
-        Self { csv: CsvLines::new(), statement: Statement::default(), summary: pb::ReconcileSummary::default() }
+    fn new(with_refunds: bool) -> Self {
+        Self { csv: CsvLines::new(), statement: Statement::new(with_refunds), summary: pb::ReconcileSummary::default() }
     }
 
     /// Adds what a frame has; what can't be read of it is returned.

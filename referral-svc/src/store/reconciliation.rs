@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use chrono::{DateTime, Utc};
 use diesel::{
     ExpressionMethods, JoinOnDsl, NullableExpressionMethods, QueryDsl, QueryableByName,
-    sql_types::{Array, Bool, Text, Uuid as SqlUuid},
+    sql_types::{Array, BigInt, Bool, Nullable, Text, Timestamptz, Uuid as SqlUuid},
 };
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use referral_domain::{
@@ -19,7 +19,7 @@ use super::{
     balances::Span,
     impossible,
     schema::{payments, ton_payments},
-    sql::Sql,
+    sql::{Sql, uuids},
 };
 
 type Columns =
@@ -48,8 +48,10 @@ macro_rules! with_ton {
     };
 }
 
-fn booked(columns: Columns) -> Result<Booked> {
+/// As of the refunds of all time.
+fn booked(columns: Columns, span: Span) -> Result<Booked> {
     let (payment_id, reference, incoming, asset, amount, refunded, confirm_time, nanotons, tolerance_bps) = columns;
+    let confirm_time = confirm_time.ok_or_else(|| impossible("a success without time"))?;
     let tolerance = |bps| u16::try_from(bps).map_err(|_| impossible("a tolerance"));
     Ok(Booked {
         payment_id: payment_id.into(),
@@ -62,14 +64,50 @@ fn booked(columns: Columns) -> Result<Booked> {
             Some((nanotons, bps)) => Some(TonPrice { nanotons, tolerance_bps: tolerance(bps)? }),
             None => None,
         },
-        confirm_time: confirm_time.ok_or_else(|| impossible("a success without time"))?,
+        is_earlier: span.start.is_some_and(|start| confirm_time < start),
+        confirm_time,
     })
+}
+
+#[derive(QueryableByName)]
+struct Given {
+    #[diesel(sql_type = SqlUuid)]
+    payment_id: Uuid,
+    #[diesel(sql_type = BigInt)]
+    refunded: i64,
+}
+
+/// The payments as a statement of that time is expected to have them.
+async fn within(connection: &mut AsyncPgConnection, rows: Vec<Columns>, span: Span) -> Result<Vec<Booked>> {
+    let mut payments: Vec<Booked> = rows.into_iter().map(|row| booked(row, span)).collect::<Result<_>>()?;
+    let refunded = payments.iter().filter(|payment| payment.refunded > 0);
+    let refunded = uuids(refunded.map(|payment| payment.payment_id));
+    if refunded.is_empty() {
+        return Ok(payments);
+    }
+    let given: Vec<Given> = Sql::new(
+        "SELECT payment_id, sum(amount)::bigint AS refunded FROM refunds
+         WHERE payment_id = ANY ({}) AND create_time >= coalesce({}, '-infinity') AND create_time < coalesce({}, 'infinity')
+         GROUP BY payment_id",
+    )
+    .bind::<Array<SqlUuid>, _>(refunded)
+    .bind::<Nullable<Timestamptz>, _>(span.start)
+    .bind::<Nullable<Timestamptz>, _>(span.end)
+    .load(connection)
+    .await?;
+    let given: HashMap<PaymentId, i64> =
+        given.into_iter().map(|given| (given.payment_id.into(), given.refunded)).collect();
+    for payment in &mut payments {
+        payment.refunded = given.get(&payment.payment_id).copied().unwrap_or(0);
+    }
+    Ok(payments)
 }
 
 /// The payments that were confirmed with these references, or received by these transactions.
 pub(crate) async fn by_reference(
     connection: &mut AsyncPgConnection,
     references: &[&str],
+    span: Span,
 ) -> Result<HashMap<ExternalRef, Booked>> {
     let mut rows: Vec<Columns> =
         with_ton!().filter(payments::confirmed_ref.eq_any(references)).select(columns!()).load(connection).await?;
@@ -78,8 +116,7 @@ pub(crate) async fn by_reference(
         with_ton!().filter(ton_payments::incoming_ref.eq_any(references)).select(columns!()).load(connection).await?,
     );
     let mut known = HashMap::new();
-    for row in rows {
-        let booked = booked(row)?;
+    for booked in within(connection, rows, span).await? {
         known.extend(booked.references().map(|reference| (reference.clone(), booked.clone())));
     }
     Ok(known)
@@ -118,7 +155,49 @@ pub(crate) async fn expected(
     let rows: Vec<(Columns, Option<Uuid>)> = query.load(connection).await?;
     let is_full = i64::try_from(rows.len()).is_ok_and(|rows| rows == limit);
     let next = rows.last().and_then(|row| row.1).filter(|_| is_full);
-    Ok((rows.into_iter().map(|row| booked(row.0)).collect::<Result<_>>()?, next))
+    let rows = rows.into_iter().map(|row| row.0).collect();
+    Ok((within(connection, rows, expected.span).await?, next))
+}
+
+#[derive(QueryableByName)]
+struct RefundOf {
+    #[diesel(sql_type = SqlUuid)]
+    payment_id: Uuid,
+    #[diesel(sql_type = SqlUuid)]
+    transaction_id: Uuid,
+}
+
+/// A page of refunds within the time, of payments from before it, in the order of their ledger transactions; and where the next
+/// one begins. A payment may be in several pages.
+pub(crate) async fn refunded(
+    connection: &mut AsyncPgConnection,
+    expected: &Expected,
+    after: Uuid,
+    limit: i64,
+) -> Result<(Vec<Booked>, Option<Uuid>)> {
+    let Some(start) = expected.span.start else { return Ok((Vec::new(), None)) };
+    let end = expected.span.end;
+    let rows: Vec<RefundOf> = Sql::new(
+        "SELECT r.payment_id, r.transaction_id FROM refunds r JOIN payments p USING (payment_id)
+         WHERE r.transaction_id > {} AND r.transaction_id < {} AND r.create_time >= {}
+             AND r.create_time < coalesce({}, 'infinity') AND p.confirm_time < {} AND p.method = coalesce({}, p.method)
+         ORDER BY r.transaction_id LIMIT {}",
+    )
+    .bind::<SqlUuid, _>(after.max(first_id(start, 0)))
+    .bind::<SqlUuid, _>(end.map_or(Uuid::max(), |end| first_id(end, 1)))
+    .bind::<Timestamptz, _>(start)
+    .bind::<Nullable<Timestamptz>, _>(end)
+    .bind::<Timestamptz, _>(start)
+    .bind::<Nullable<Text>, _>(expected.method.map(Method::name))
+    .bind::<BigInt, _>(limit)
+    .load(connection)
+    .await?;
+    let is_full = i64::try_from(rows.len()).is_ok_and(|rows| rows == limit);
+    let next = rows.last().map(|row| row.transaction_id).filter(|_| is_full);
+    let ids: Vec<Uuid> = rows.into_iter().map(|row| row.payment_id).collect();
+    let rows: Vec<Columns> =
+        with_ton!().filter(payments::payment_id.eq_any(ids)).select(columns!()).load(connection).await?;
+    Ok((within(connection, rows, expected.span).await?, next))
 }
 
 /// The lowest UUID (version 7) of the millisecond of a time, or of one so many milliseconds later.

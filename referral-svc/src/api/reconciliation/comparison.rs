@@ -1,6 +1,6 @@
 //! The statement is complete: each of its references against the payments, and the payments against it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use p2phub_proto::referral::v1::{self as pb, reconcile_payments_response::Result as Found};
 use referral_domain::{
@@ -60,7 +60,7 @@ impl Comparison<'_> {
     async fn look_up(&self, batch: &[(&ExternalRef, &Stated)]) -> Result<Vec<Known>, Status> {
         let query = self.api.query(async |connection| {
             let references: Vec<&str> = batch.iter().map(|(reference, _)| reference.as_str()).collect();
-            let mut booked = reconciliation::by_reference(connection, &references).await?;
+            let mut booked = reconciliation::by_reference(connection, &references, self.expected.span).await?;
             let rest =
                 batch.iter().map(|(reference, _)| *reference).filter(|reference| !booked.contains_key(*reference));
             let rest: Vec<&str> = rest.map(ExternalRef::as_str).collect();
@@ -83,7 +83,7 @@ impl Comparison<'_> {
                 let detail = format!("the statement has this payment as {} as well", booked.reference.as_str());
                 (AmountDiffers, Some(booked.payment_id), detail)
             }
-            (Some(booked), _) if booked.agrees_with(stated, self.expected.span.start) => {
+            (Some(booked), _) if booked.agrees_with(stated, self.statement.with_refunds) => {
                 self.summary.matched += 1;
                 return Ok(());
             }
@@ -119,7 +119,7 @@ impl Comparison<'_> {
         *reference != booked.reference && self.statement.get(&booked.reference).is_some()
     }
 
-    /// Tells of the expected payments that the statement lacks; what all expected ones sum to, less their refunds.
+    /// Tells of the expected payments and refunds that the statement lacks; what all that is expected sums to.
     async fn missing_there(&mut self) -> Result<BTreeMap<Currency, i64>, Status> {
         let mut totals = BTreeMap::new();
         let mut next = Some(Uuid::nil());
@@ -132,22 +132,49 @@ impl Comparison<'_> {
             for booked in page {
                 let total: &mut i64 = totals.entry(Currency::Asset(booked.asset)).or_default();
                 *total = total.saturating_add(booked.net());
-                if booked.references().all(|reference| self.statement.get(reference).is_none()) {
-                    self.lacks(&booked).await?;
+                if self.lacks(&booked) {
+                    self.tell_missing(&booked).await?;
+                }
+            }
+        }
+        let (mut next, mut seen) = (Some(Uuid::nil()), HashSet::new());
+        while let Some(after) = next {
+            let query = self.api.query(async |connection| {
+                Ok(reconciliation::refunded(connection, &self.expected, after, PAYMENTS).await?)
+            });
+            let (page, following) = query.await.map_err(failed)?;
+            next = following;
+            for booked in page {
+                if !seen.insert(booked.payment_id) {
+                    continue;
+                }
+                let total: &mut i64 = totals.entry(Currency::Asset(booked.asset)).or_default();
+                *total = total.saturating_add(booked.net());
+                // What goes back on the chain has a reference of its own there.
+                if self.statement.with_refunds && booked.ton.is_none() && self.lacks(&booked) {
+                    self.tell_missing(&booked).await?;
                 }
             }
         }
         Ok(totals)
     }
 
-    async fn lacks(&mut self, booked: &Booked) -> Result<(), Status> {
+    fn lacks(&self, booked: &Booked) -> bool {
+        booked.references().all(|reference| self.statement.get(reference).is_none())
+    }
+
+    async fn tell_missing(&mut self, booked: &Booked) -> Result<(), Status> {
         self.summary.missing_there += 1;
         self.tell(pb::ReconcileFinding {
             kind: pb::ReconcileKind::MissingThere.into(),
             external_ref: booked.reference.as_str().to_owned(),
             payment_id: booked.payment_id.to_string(),
             booked: Some(outward::signed(booked.asset, booked.net())),
-            detail: format!("confirmed at {}", booked.confirm_time.to_rfc3339()),
+            detail: format!(
+                "confirmed at {}, {} refunded in the statement's time",
+                booked.confirm_time.to_rfc3339(),
+                booked.asset.to_decimal(booked.refunded)
+            ),
             ..pb::ReconcileFinding::default()
         })
         .await
@@ -163,7 +190,7 @@ fn difference(stated: &Stated, booked: &Booked) -> String {
     let booked_text = |minor_units| booked.asset.to_decimal(minor_units);
     let sent = booked.ton.map(|price| format!(" ({} TON)", Currency::Ton.to_decimal(price.nanotons)));
     format!(
-        "the statement has {} in and {} out, the payment {}{} and {} refunded",
+        "the statement has {} in and {} out, the payment {}{} and {} refunded in the statement's time",
         stated_text(stated.came),
         stated_text(stated.went),
         booked_text(booked.amount),
