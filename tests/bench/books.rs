@@ -58,7 +58,7 @@ pub(crate) struct Sizes {
 pub(crate) async fn run(sizes: Sizes) {
     let sizes =
         if sizes.quick { Sizes { partners: 20_000, sales: 100, seconds: 3, rounds: 1, ..sizes } } else { sizes };
-    let settings = setting::durable().await;
+    let settings = setting::durable(sizes.quick).await;
     println!("The service is a process of its own; PostgreSQL and the load share the machine with it.");
     println!("PostgreSQL: {settings}.");
     section("The books");

@@ -52,7 +52,7 @@ impl Sizes {
 
 pub(crate) async fn run(sizes: Sizes) {
     let sizes = if sizes.quick { Sizes { notifications: 1_000, seconds: 3, rounds: 1, ..sizes } } else { sizes };
-    let settings = setting::durable().await;
+    let settings = setting::durable(sizes.quick).await;
     println!("Services are processes of their own; PostgreSQL, the load and the receiver share the machine with them.");
     println!("PostgreSQL: {settings}. The receiver has {HOSTS} addresses unless it is said otherwise.");
     section("Idle");

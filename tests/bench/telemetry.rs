@@ -39,7 +39,7 @@ pub(crate) async fn run(sizes: Sizes) {
     println!(
         "Services are processes of their own; PostgreSQL, the load, the collector and what stands in for Sentry share the"
     );
-    println!("machine with them. PostgreSQL: {}. Every run has a fresh database.", setting::durable().await);
+    println!("machine with them. PostgreSQL: {}. Every run has a fresh database.", setting::durable(sizes.quick).await);
     section(
         "Telemetry's cost: sales with nine ancestors a second, 64 callers; without: every variable of telemetry is unset;",
     );

@@ -52,7 +52,7 @@ impl Sizes {
 pub(crate) async fn run(sizes: Sizes) {
     let sizes = if sizes.quick { Sizes { seconds: 2, rounds: 1, ..sizes } } else { sizes };
     println!("Services are processes of their own; PostgreSQL and the load share the machine with them.");
-    println!("PostgreSQL: {}. Every sale pays nine ancestors.", setting::durable().await);
+    println!("PostgreSQL: {}. Every sale pays nine ancestors.", setting::durable(sizes.quick).await);
 
     section("referral-svc alone, before and under load");
     let pair = filled(setting::options(), sizes).await;
