@@ -71,6 +71,9 @@ impl TryFrom<CommissionRow> for Commission {
 }
 
 pub(crate) async fn insert(transaction: &mut Transaction, rows: &[&Commission]) -> Result<()> {
+    // Earner by earner, as the indexes have them: what one look-up brings near, the next ones find there.
+    let mut rows = rows.to_vec();
+    rows.sort_unstable_by_key(|row| (row.earner_id, row.transaction_id));
     Sql::new(
         "INSERT INTO commissions (payment_id, level, earner_id, rate_bps, plan_version, asset, base, amount,
              transaction_id, create_time, release_time, state)
@@ -164,7 +167,7 @@ pub(crate) async fn load_each(transaction: &mut Transaction, keys: &[CommissionK
 
 /// Of each of these earners, whose accounts are locked: of what is open, and of what is owed, so many of the oldest sales'.
 pub(crate) async fn open(transaction: &mut Transaction, earner_ids: &[Uuid], limit: i64) -> Result<Vec<Commission>> {
-    // As the indexes commissions_open and commissions_owed have it.
+    // As the indexes commissions_open_by_sale and commissions_owed have it: an earner has one commission a sale.
     let rows: Vec<CommissionRow> = Sql::new(
         "SELECT c.payment_id, c.level, c.earner_id, c.rate_bps, c.plan_version, c.asset, c.base, c.amount, c.transaction_id,
              c.create_time, c.state, c.release_time, c.release_transaction_id, c.reversed, c.reserved, c.paid
@@ -172,7 +175,7 @@ pub(crate) async fn open(transaction: &mut Transaction, earner_ids: &[Uuid], lim
              (SELECT * FROM commissions o
               WHERE o.earner_id = n.earner_id AND o.state = 'AVAILABLE' AND o.amount - o.reversed - o.reserved - o.paid <> 0
                   AND o.amount - o.reversed - o.reserved - o.paid > 0
-              ORDER BY o.transaction_id, o.payment_id, o.level LIMIT {})
+              ORDER BY o.transaction_id LIMIT {})
              UNION ALL
              (SELECT * FROM commissions o
               WHERE o.earner_id = n.earner_id AND o.state = 'AVAILABLE' AND o.amount - o.reversed - o.reserved - o.paid < 0

@@ -11,7 +11,7 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use referral_domain::{
     id::TransactionId,
     money::Asset,
-    posting::{Account, AccountKey, Purpose, Subject, Transaction as Posted},
+    posting::{Account, AccountKey, Entry, Purpose, Subject, Transaction as Posted},
     seal::{Hash, TransactionFields},
 };
 use uuid::Uuid;
@@ -148,18 +148,20 @@ pub(crate) async fn post(transaction: &mut Transaction, posted: &[(&Posted, Uuid
     .bind::<Array<Nullable<SqlUuid>>, _>(subjects.iter().map(|subject| subject.3).collect::<Vec<_>>())
     .execute(connection)
     .await?;
-    let entries = || posted.iter().flat_map(|(posted, _)| &posted.entries);
+    let entries =
+        posted.iter().flat_map(|(posted, _)| posted.entries.iter().map(|entry| (posted.transaction_id, entry)));
+    let mut entries: Vec<(TransactionId, &Entry)> = entries.collect();
+    // Account by account: what one look-up in an index brings near, the next ones find there.
+    entries.sort_unstable_by_key(|(_, entry)| (entry.account_id, entry.version));
     Sql::new(
         "INSERT INTO ledger_entries (transaction_id, account_id, version, amount, balance_after)
          SELECT * FROM unnest({}, {}, {}, {}, {})",
     )
-    .bind::<Array<SqlUuid>, _>(uuids(
-        posted.iter().flat_map(|(posted, _)| posted.entries.iter().map(|_| posted.transaction_id)),
-    ))
-    .bind::<Array<BigInt>, _>(entries().map(|entry| entry.account_id).collect::<Vec<_>>())
-    .bind::<Array<BigInt>, _>(entries().map(|entry| entry.version).collect::<Vec<_>>())
-    .bind::<Array<BigInt>, _>(entries().map(|entry| entry.amount).collect::<Vec<_>>())
-    .bind::<Array<BigInt>, _>(entries().map(|entry| entry.balance_after).collect::<Vec<_>>())
+    .bind::<Array<SqlUuid>, _>(uuids(entries.iter().map(|(transaction_id, _)| *transaction_id)))
+    .bind::<Array<BigInt>, _>(entries.iter().map(|(_, entry)| entry.account_id).collect::<Vec<_>>())
+    .bind::<Array<BigInt>, _>(entries.iter().map(|(_, entry)| entry.version).collect::<Vec<_>>())
+    .bind::<Array<BigInt>, _>(entries.iter().map(|(_, entry)| entry.amount).collect::<Vec<_>>())
+    .bind::<Array<BigInt>, _>(entries.iter().map(|(_, entry)| entry.balance_after).collect::<Vec<_>>())
     .execute(connection)
     .await?;
     Ok(())
