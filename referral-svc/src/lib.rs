@@ -42,9 +42,10 @@ const MIGRATIONS: EmbeddedMigrations = embed_migrations!("../migrations/referral
 /// Calls at once: as many as can wait for a commit or be in one, and room for reads beside them.
 const CALLS_MAX: usize = 2048;
 
-/// Connections for what writes: one each for the committer, the publisher and the broadcaster, one while a lost one is
-/// replaced.
-const WRITERS: usize = 4;
+/// Connections for what writes beside the committer: the publisher and the broadcaster, and one while a lost one is replaced.
+const WRITERS: usize = 3;
+/// The committer's own, which live on its thread: one, and one while that is replaced.
+const COMMITTERS: usize = 2;
 
 /// The largest request; the largest answer, a page of 500 partners, stays under 4 MiB.
 const REQUEST_BYTES_MAX: usize = 256 * 1024;
@@ -92,8 +93,10 @@ pub async fn start(config: Config, shutdown: CancellationToken) -> anyhow::Resul
     database::migrate(&database, MIGRATIONS).await.context("REFERRAL_DATABASE_URL: migrating")?;
     let pool = database::pool(&database, "referral-svc")?;
     // However many reads wait for the pool, the committer and the publisher don't.
-    let writers =
-        database::pool_beside(&DatabaseConfig { pool_size: WRITERS, ..database }, "referral-svc writer", &pool)?;
+    let beside =
+        |pool_size, name| database::pool_beside(&DatabaseConfig { pool_size, ..database.clone() }, name, &pool);
+    let writers = beside(WRITERS, "referral-svc writer")?;
+    let committers = beside(COMMITTERS, "referral-svc committer")?;
     let mut connection = database::connect(&pool).await.context("REFERRAL_DATABASE_URL")?;
     if !store::plans::note(&mut connection, &plan).await? {
         bail!(
@@ -111,7 +114,7 @@ pub async fn start(config: Config, shutdown: CancellationToken) -> anyhow::Resul
         clock: config.clock.clone(),
         ton: offer.as_ref().map(watch::Sender::subscribe),
     });
-    let (queue, committer) = Committer::new(writers.clone(), rules, committed.clone(), config.batch_max.into());
+    let (queue, committer) = Committer::new(committers, rules, committed.clone(), config.batch_max.into());
     let broadcaster = Broadcaster {
         pool: writers.clone(),
         clock: config.clock.clone(),
@@ -136,7 +139,7 @@ pub async fn start(config: Config, shutdown: CancellationToken) -> anyhow::Resul
     let server = server(&config, queue, pool.clone(), signer).health(health);
     let server = server.serve(config.listen, pool, shutdown.clone()).await?;
     let drained = CancellationToken::new();
-    let committing = tokio::spawn(committer.run(drained.clone()));
+    let committing = committer.spawn(drained.clone())?;
     let jobs = [
         tokio::spawn(publisher.run().report_in(Scope::of("publisher"))),
         tokio::spawn(broadcaster.run().report_in(Scope::of("broadcaster"))),

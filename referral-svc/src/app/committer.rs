@@ -16,7 +16,11 @@ use service::{
         report::{ReportIn, Scope},
     },
 };
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::{
+    runtime,
+    sync::{Notify, mpsc, oneshot},
+    task::JoinHandle,
+};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, Span};
 
@@ -63,8 +67,15 @@ impl Committer {
         (queue, Self { pool, rules, receiver, committed, batch_max, chain: None })
     }
 
+    /// Runs on a thread of its own: a batch waits for the database some twenty times, and among the calls' tasks would wait for
+    /// its turn as often.
+    pub(crate) fn spawn(self, drained: CancellationToken) -> std::io::Result<JoinHandle<()>> {
+        let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
+        Ok(tokio::task::spawn_blocking(move || runtime.block_on(self.run(drained))))
+    }
+
     /// Runs until every [`CommandQueue`] is gone or `drained`, and all that had queued is answered.
-    pub(crate) async fn run(mut self, drained: CancellationToken) {
+    async fn run(mut self, drained: CancellationToken) {
         let mut queued = Vec::with_capacity(self.batch_max);
         loop {
             let count = tokio::select! {
