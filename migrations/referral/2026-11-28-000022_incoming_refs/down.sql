@@ -1,6 +1,8 @@
 DROP TRIGGER references_used_once_inserted ON payments;
 DROP TRIGGER references_used_once ON payments;
 DROP FUNCTION references_used_once;
+DROP TRIGGER ton_incoming_asked ON ton_payments;
+DROP FUNCTION ton_incoming_asked;
 DROP TRIGGER incoming_used_once ON ton_payments;
 DROP FUNCTION incoming_used_once;
 DROP TRIGGER ton_terms_stay ON ton_payments;

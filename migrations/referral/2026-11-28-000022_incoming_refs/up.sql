@@ -1,8 +1,22 @@
--- A transfer in TON has two hashes, the sender's transaction and the account's own. Whichever was handed in, both are used up.
+-- A transfer in TON has two hashes, the sender's transaction and the account's own. If the sender's was handed in, the account's
+-- is used up with it.
+
+-- Whoever writes holds the tree lock first: those on their way end before the tables below are altered, and the next ones wait.
+SELECT pg_advisory_xact_lock(1, 0);
+
 ALTER TABLE ton_payments ADD COLUMN incoming_ref text UNIQUE CHECK (incoming_ref ~ '^[0-9a-f]{64}$');
 -- Those that were paid before: the chain is asked.
 UPDATE ton_payments t SET next_attempt_time = now()
 FROM payments p WHERE p.payment_id = t.payment_id AND p.state = 'SUCCEEDED';
+-- And those that an older version confirms meanwhile.
+CREATE FUNCTION ton_incoming_asked() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    NEW.next_attempt_time := now();
+    RETURN NEW;
+END $$;
+CREATE TRIGGER ton_incoming_asked BEFORE UPDATE ON ton_payments FOR EACH ROW
+    WHEN (NEW.finding = 'PAID' AND NEW.incoming_ref IS NULL AND NEW.next_attempt_time IS NULL) EXECUTE FUNCTION ton_incoming_asked();
+
 ALTER TABLE late_references ADD COLUMN incoming_ref text CHECK (incoming_ref ~ '^[0-9a-f]{64}$');
 CREATE INDEX late_references_by_incoming_ref ON late_references (incoming_ref) WHERE incoming_ref IS NOT NULL;
 

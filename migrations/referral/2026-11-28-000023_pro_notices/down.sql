@@ -1,6 +1,7 @@
 DROP TRIGGER standings_noticed ON standings;
 DROP FUNCTION standings_noticed;
 DROP TABLE pro_notices;
+DROP TABLE pro_notices_recorded;
 CREATE OR REPLACE FUNCTION grant_service_rights(service_role name) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
     EXECUTE format('GRANT USAGE ON SCHEMA public TO %I', service_role);

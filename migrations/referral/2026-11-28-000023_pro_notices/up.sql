@@ -1,5 +1,9 @@
 -- Each notice of an end of PRO is requested once. A count beside the present end forgets: one that moves away and comes back,
 -- as when a renewal is refunded, had its notices.
+
+-- Whoever writes holds the tree lock first: those on their way end before what follows, and the next ones wait.
+SELECT pg_advisory_xact_lock(1, 0);
+
 CREATE TABLE pro_notices (
     partner_id uuid NOT NULL REFERENCES partners,
     pro_end timestamptz NOT NULL,
@@ -10,8 +14,6 @@ CREATE TABLE pro_notices (
     audit_event_id uuid,
     PRIMARY KEY (partner_id, pro_end, notice)
 );
-INSERT INTO pro_notices (partner_id, pro_end, notice)
-SELECT partner_id, pro_expires_at, n FROM standings, generate_series(1, notices_sent) AS n WHERE pro_expires_at IS NOT NULL;
 CREATE TRIGGER stays BEFORE UPDATE OR DELETE OR TRUNCATE ON pro_notices FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
 
 -- Whoever counts one and does not say which command it was is an older version.
@@ -25,13 +27,23 @@ END $$;
 CREATE TRIGGER standings_noticed AFTER UPDATE OF notices_sent ON standings FOR EACH ROW
     WHEN (NEW.notices_sent > OLD.notices_sent AND NEW.pro_expires_at IS NOT NULL) EXECUTE FUNCTION standings_noticed();
 
+INSERT INTO pro_notices (partner_id, pro_end, notice)
+SELECT partner_id, pro_expires_at, n FROM standings, generate_series(1, notices_sent) AS n WHERE pro_expires_at IS NOT NULL;
+
+-- Until when an older version may count without a record: a while yet, if one has written to this database at all.
+CREATE TABLE pro_notices_recorded (since timestamptz NOT NULL);
+INSERT INTO pro_notices_recorded
+SELECT CASE WHEN EXISTS (SELECT FROM audit_events) THEN now() + interval '1 day' ELSE '-infinity' END;
+CREATE TRIGGER append_only BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON pro_notices_recorded FOR EACH STATEMENT
+    EXECUTE FUNCTION refuse_change();
+
 CREATE OR REPLACE FUNCTION grant_service_rights(service_role name) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
     EXECUTE format('GRANT USAGE ON SCHEMA public TO %I', service_role);
     EXECUTE format('GRANT SELECT, INSERT ON plans, partners, standings, xp_awards, payments, late_references, ledger_transactions,
         ledger_entries, commissions, requests, audit_events, outbox, broadcasts, refunds, clawbacks, payouts, payout_items,
         adjustments, ton_payments, audit_blocks, pro_notices TO %I', service_role);
-    EXECUTE format('GRANT SELECT ON accounts, outbox_settled, outbox_counted, xp_counts TO %I', service_role);
+    EXECUTE format('GRANT SELECT ON accounts, outbox_settled, outbox_counted, xp_counts, pro_notices_recorded TO %I', service_role);
     EXECUTE format('GRANT EXECUTE ON FUNCTION open_accounts, settle_events TO %I', service_role);
     EXECUTE format('GRANT UPDATE (referrer_id, depth, lineage, attach_time, username, first_name, last_name, locale, contacts)
         ON partners TO %I', service_role);

@@ -134,7 +134,7 @@ impl Booked {
     ///
     /// - money both ways: what came is the price, unless it came before the statement begins; what went back is what was
     ///   refunded within its time;
-    /// - the difference alone, within its time;
+    /// - the difference of the two alone, within its time;
     /// - incoming money alone, in a statement that has no refund at all (`with_refunds` is false): then it is the price,
     ///   whatever was refunded.
     ///
@@ -146,7 +146,8 @@ impl Booked {
             Currency::Asset(asset) => {
                 let came = stated.came == self.amount || is_earlier;
                 let went = stated.went == self.refunded || !with_refunds;
-                self.asset == asset && ((came && went) || stated.net() == self.net())
+                let in_one = (stated.came == 0 || stated.went == 0) && stated.net() == self.net();
+                self.asset == asset && ((came && went) || in_one)
             }
             Currency::Ton => self.ton.is_some_and(|price| {
                 let came = price.is_met_by(stated.came) || is_earlier;

@@ -31,7 +31,7 @@ struct Named<'a> {
     payments: BTreeSet<PaymentId>,
     /// Of them, those to be confirmed.
     confirmed: BTreeSet<PaymentId>,
-    /// Of those, the ones whose reference was handed in before.
+    /// Of those, the ones whose references may have been handed in before.
     confirmed_as_handed_in: BTreeSet<PaymentId>,
     /// Of them, those to be refunded.
     refunded: BTreeSet<PaymentId>,
@@ -95,10 +95,11 @@ impl<'a> Named<'a> {
                 self.payments.insert(*payment_id);
                 self.references.insert(external_ref.as_str());
             }
-            Command::ConfirmPayment { payment_id, external_ref, .. } => {
+            Command::ConfirmPayment { payment_id, external_ref, override_reason } => {
                 self.payments.insert(*payment_id);
                 self.confirmed.insert(*payment_id);
-                if external_ref.is_none() {
+                // An operator's may use up what came with a reference, too.
+                if external_ref.is_none() || override_reason.is_some() {
                     self.confirmed_as_handed_in.insert(*payment_id);
                 }
                 self.references.extend(external_ref.as_ref().map(|reference| reference.as_str()));

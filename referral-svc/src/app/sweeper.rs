@@ -32,8 +32,8 @@ use crate::store::clock::Clock;
 
 const EVERY: Duration = Duration::from_secs(5);
 
-/// How many rows one command takes at most.
-const ROWS_MAX: i64 = 200;
+/// How many rows one command takes at most: its record names each, and a page has some hundred records.
+const ROWS_MAX: i64 = 100;
 
 /// How often what couldn't be done is tried again.
 const RETRY_EVERY: Duration = Duration::from_secs(15);

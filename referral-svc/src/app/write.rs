@@ -143,12 +143,13 @@ impl Written {
         }
         let standing = |id| state.standings.get(id).map(|standing| (*id, standing));
         write_all!(transaction, standings::insert, new_ids.iter().filter_map(standing));
+        // Before they are counted: what is counted and not there counts as an older version's.
+        write_all!(transaction, pro_notices::insert, self.noticed());
         write_all!(
             transaction,
             standings::update,
             self.dirty.standings.iter().filter(|id| !new_ids.contains(id)).filter_map(standing)
         );
-        write_all!(transaction, pro_notices::insert, self.noticed());
         // A new end of PRO has reset the count: this comes after.
         write_all!(transaction, standings::note, self.dirty.noticed.iter().filter_map(standing));
         write_all!(transaction, xp_awards::insert, self.changes.iter().flat_map(|changes| &changes.awards));

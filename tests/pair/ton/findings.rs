@@ -216,12 +216,12 @@ async fn what_came_and_was_not_as_agreed_is_known_by_both_hashes() {
     let csv = format!("external_ref,amount,asset\n{received},0.000000005,TON\n");
     let (findings, _) = reconcile_csv(&mut clients, csv.as_bytes()).await;
     assert_eq!((findings[0].kind(), &findings[0].payment_id), (ReconcileKind::NotConfirmed, &opened.payment_id));
-    // An operator takes it for enough: both are used up at once, without asking again.
-    let confirmed = stage.confirm(&opened.payment_id, "the rest came in cash").await.expect("confirmed");
-    assert_eq!(
-        (confirmed.external_ref.as_str(), verification(&confirmed).incoming_ref.as_str()),
-        (sent.as_str(), received.as_str())
-    );
+    // An operator takes it for enough, by whichever hash: both are used up at once, without asking again.
+    let override_reason = "the rest came in cash".to_owned();
+    let request = ConfirmPaymentRequest { override_reason, ..confirmation(&opened.payment_id, &received) };
+    let confirmed = clients.payments.confirm_payment(request).await.expect("confirmed").into_inner();
+    let confirmed = confirmed.payment.expect("a payment");
+    assert_eq!((&confirmed.external_ref, &verification(&confirmed).incoming_ref), (&sent, &received));
     assert_eq!(verification(&confirmed).next_attempt_time, None);
     for reference in [&sent, &received] {
         assert_eq!(stage.used(reference).await, "EXTERNAL_REF_USED");

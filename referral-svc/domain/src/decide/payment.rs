@@ -135,7 +135,9 @@ pub(super) fn confirm(
         let outcome = Outcome::Confirmed { payment: payment.clone(), commissions, already: true };
         return Ok(Verdict::done(outcome, Changes::default()));
     }
-    let late = payment.late_references.iter().find(|late| late.external_ref == *external_ref);
+    // Whichever of a transfer's two hashes an operator names, it is what was handed in, and the other one.
+    let late = payment.late_references.iter().find(|late| late.references().any(|known| known == external_ref));
+    let external_ref = late.map_or(external_ref, |late| &late.external_ref);
     let incoming = late.and_then(|late| late.incoming_ref.as_ref());
     if [Some(external_ref), incoming].into_iter().flatten().any(|used| used_by_another(state, payment_id, used)) {
         return Ok(Verdict::refused(Refusal::ExternalRefUsed));

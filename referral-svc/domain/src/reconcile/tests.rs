@@ -85,6 +85,7 @@ fn each_month_has_its_own_part_of_a_payment() {
         (vec![-10], false, false),
         (vec![-39], false, false),
         (vec![39, -29], false, true),
+        (vec![5, -5], false, false),
     ] {
         assert_eq!((agrees(&lines, &first, false), agrees(&lines, &second, false)), (of_first, of_second), "{lines:?}");
     }

@@ -63,7 +63,7 @@ impl Sweep {
         }
     }
 
-    /// What is due, but for what is to be passed over: about `limit` rows.
+    /// What is due, but for what is to be passed over: `limit` rows at most.
     pub(super) async fn due(
         self,
         connection: &mut AsyncPgConnection,
@@ -81,7 +81,9 @@ impl Sweep {
                 return Ok(due.into_iter().map(Row::Commission).collect());
             }
         };
-        Ok(partners.into_iter().map(Row::Partner).collect())
+        // Each of several reasons has found so many.
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+        Ok(partners.into_iter().map(Row::Partner).take(limit).collect())
     }
 
     /// The command that does it for these rows.

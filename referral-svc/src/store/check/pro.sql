@@ -22,7 +22,7 @@ WHERE SLICE(s.partner_id)
 UNION ALL
 SELECT 'notices_equal_their_count', n.partner_id::text, true,
     CASE WHEN n.audit_event_id IS NULL
-        THEN NOT EXISTS (SELECT FROM outbox_counted WHERE since = '-infinity')
+        THEN EXISTS (SELECT FROM pro_notices_recorded r WHERE n.create_time < r.since)
         ELSE EXISTS (
             SELECT FROM audit_events a
             WHERE a.audit_event_id = n.audit_event_id AND a.action = 'SendProNotices' AND a.outcome = 'OK'

@@ -1,6 +1,6 @@
--- What a sale costs most is indexes: an earner has one commission a sale, so that its ledger transaction tells the order.
-CREATE INDEX commissions_open_by_sale ON commissions (earner_id, transaction_id)
-    WHERE state = 'AVAILABLE' AND amount - reversed - reserved - paid <> 0;
+-- Whoever writes holds the tree lock first: those on their way end before the tables below are altered, and the next ones wait.
+SELECT pg_advisory_xact_lock(1, 0);
+
 DROP INDEX commissions_open;
 
 -- As before, in whole numbers: floor(base × rate ÷ 10000) without a product that could overflow. The next migration looks at what

@@ -1,6 +1,5 @@
 CREATE INDEX commissions_open ON commissions (earner_id, transaction_id, payment_id, level)
     WHERE state = 'AVAILABLE' AND amount - reversed - reserved - paid <> 0;
-DROP INDEX commissions_open_by_sale;
 ALTER TABLE commissions DROP CONSTRAINT commissions_amount,
     ADD CONSTRAINT commissions_amount CHECK (amount = div(base::numeric * rate_bps, 10000));
 ALTER TABLE requests ALTER COLUMN answer SET COMPRESSION default;
