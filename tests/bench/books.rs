@@ -2,21 +2,14 @@
 
 use std::{
     io::{Write as _, stdout},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
-    },
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
     time::{Duration, Instant},
 };
 
 use clap::Args;
 use futures_util::future::join_all;
 use p2phub_proto::referral::v1::{CheckLedgerRequest, CheckLedgerResponse};
-use p2phub_tests::{
-    clients::Clients,
-    pair::Pair,
-    postgres::{Role, Server},
-};
+use p2phub_tests::{clients::Clients, pair::Pair, postgres::Role};
 use tokio::time::sleep;
 use tonic::Request;
 
@@ -62,7 +55,7 @@ pub(crate) async fn run(sizes: Sizes) {
     println!("The service is a process of its own; PostgreSQL and the load share the machine with it.");
     println!("PostgreSQL: {settings}.");
     section("The books");
-    let pair = setting::options().server(Arc::new(Server::own().await)).start_alone().await;
+    let pair = setting::options().start_alone().await;
     fill(&pair, sizes.partners).await;
     if !sizes.beside {
         section("CheckLedger with nobody else there");

@@ -14,6 +14,7 @@ use referral_domain::{
     payment::{Payment, PaymentState, Progress, Success},
     payout::{Claim, Payout, PayoutState},
     posting::Subject,
+    reference::ExternalRef,
     refund::Refund,
     ton::{TonPayment, TonTerms, Verification},
     xp,
@@ -107,7 +108,7 @@ pub(crate) fn payment(payment: &Payment, now: DateTime<Utc>) -> pb::Payment {
         product: pb::Product::ProMonthly.into(),
         amount: amount(payment.amount),
         state: state(payment.state_at(now)).into(),
-        external_ref: payment.external_ref().map(|reference| reference.as_str().to_owned()).unwrap_or_default(),
+        external_ref: reference(payment.external_ref()),
         expire_time: timestamp(payment.expire_time),
         method: payment.method.name().to_owned(),
         create_time: timestamp(payment.create_time),
@@ -125,11 +126,7 @@ pub(crate) fn payment(payment: &Payment, now: DateTime<Utc>) -> pb::Payment {
             .late_references
             .iter()
             .map(|late| pb::LateReference {
-                incoming_ref: late
-                    .incoming_ref
-                    .as_ref()
-                    .map(|incoming| incoming.as_str().to_owned())
-                    .unwrap_or_default(),
+                incoming_ref: reference(late.incoming_ref.as_ref()),
                 external_ref: late.external_ref.as_str().to_owned(),
                 create_time: timestamp(late.create_time),
             })
@@ -138,6 +135,11 @@ pub(crate) fn payment(payment: &Payment, now: DateTime<Utc>) -> pb::Payment {
         ton: payment.ton.as_ref().map(|ton| ton_terms(&ton.terms)),
         verification: payment.ton.as_ref().and_then(verification),
     }
+}
+
+/// Empty: there is none.
+fn reference(reference: Option<&ExternalRef>) -> String {
+    reference.map(|reference| reference.as_str().to_owned()).unwrap_or_default()
 }
 
 fn ton_terms(terms: &TonTerms) -> pb::TonTerms {
@@ -159,7 +161,7 @@ fn verification(ton: &TonPayment) -> Option<pb::Verification> {
         attempts: verification.attempts,
         next_attempt_time: verification.next_attempt_time.and_then(timestamp),
         finding: verification.finding.clone(),
-        incoming_ref: ton.incoming_ref.as_ref().map(|incoming| incoming.as_str().to_owned()).unwrap_or_default(),
+        incoming_ref: reference(ton.incoming_ref.as_ref()),
     })
 }
 
@@ -208,7 +210,7 @@ pub(crate) fn payout(payout: &Payout) -> pb::Payout {
         destination: payout.destination.clone(),
         requester: payout.requester.clone(),
         approver: approval.map(|approval| approval.approver.clone()).unwrap_or_default(),
-        external_ref: payout.external_ref().map(|reference| reference.as_str().to_owned()).unwrap_or_default(),
+        external_ref: reference(payout.external_ref()),
         reason: payout.reason().unwrap_or_default().to_owned(),
         create_time: timestamp(payout.create_time),
         approve_time: approval.and_then(|approval| timestamp(approval.approve_time)),
